@@ -1,0 +1,372 @@
+"""The nouns, ``Body``, ``Flow``, and the ``Provider`` base class."""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, TypeVar
+
+from . import digests
+from .errors import AnswerLost, InvalidUpload
+from .secrets import Need
+from .wire import Request, Response, Send, Stream
+
+T = TypeVar("T")
+
+Flow = Generator[Request, Response, T]
+"""A verb in motion: yields requests, is sent responses, returns a ``T``."""
+
+BLOCK = 512 << 10  # bytes; 512 KiB to 1 MiB was fastest over TLS (measured 2026-11)
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """What is uploaded. ``size`` is in bytes; one ``fingerprint`` means the same bytes."""
+
+    name: str
+    size: int
+    media_type: str = "application/octet-stream"
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a protocol demands. Sizes are in bytes; nothing here is a preference.
+
+    ``multiple``: every part but the last is a multiple of it. ``in_order``: parts go
+    one after another. ``part_digests``: the digests of a part that ``put_part`` reads
+    from its body. ``digest``: the whole file's digest that ``complete`` takes.
+    ``report_every``: how many finished parts ``acknowledge`` takes at most; 0 for none.
+    ``retry_on``: statuses after which the same request is sent again.
+    ``advised_max``: above it, ``advice`` is shown as a warning; the server decides.
+    """
+
+    min_size: int = 0
+    max_size: int | None = None
+    min_part: int = 1
+    max_part: int | None = None
+    max_parts: int | None = None
+    multiple: int = 1
+    in_order: bool = False
+    part_digests: tuple[str, ...] = ()
+    digest: str | None = None
+    report_every: int = 0
+    retry_on: frozenset[int] = frozenset({408, 429, 500, 502, 503, 504})
+    advised_max: int | None = None
+    advice: str = ""
+    server_decides: bool = False
+    """The server chooses the part size; one asked for by the user is refused."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One numbered range of the file: ``size`` bytes from ``start``; numbers begin at 1."""
+
+    number: int
+    start: int
+    size: int
+
+
+@dataclass(frozen=True)
+class Session:
+    """The server's open upload. JSON-ready; no key and no presigned URL inside.
+
+    ``part_size`` (bytes) is the only truth about parts, whoever chose it.
+    ``expires_at`` is in Unix seconds, None when the session never expires.
+    """
+
+    upload_id: str
+    file: FileInfo
+    part_size: int
+    extra: Mapping[str, str] = field(default_factory=dict)
+    expires_at: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the session as plain JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, data: Mapping[str, Any]) -> Session:
+        """Return the session that ``to_json`` wrote."""
+        return cls(**{**data, "file": FileInfo(**data["file"])})
+
+
+@dataclass(frozen=True)
+class PartReceipt:
+    """Proof that a part is held.
+
+    ``token`` is opaque outside its provider (ETag, part id). ``checksum`` is
+    ``"crc64:<decimal>"``, ``"md5:<hex>"`` or "": what the server says the part's
+    bytes are, so that anybody can compare.
+    """
+
+    number: int
+    size: int
+    token: str = ""
+    checksum: str = ""
+
+
+Held = Sequence[PartReceipt] | int | None
+"""What the server says it has: these parts, the first n bytes, or None: it can't say."""
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the provider made of the file. ``id`` is what the next call takes.
+
+    ``raw`` is the provider's own answer; ``verified`` says in words what was compared
+    and by whom; ``expires_at`` is in Unix seconds, None when the file stays.
+    """
+
+    id: str
+    url: str = ""
+    size: int = 0
+    raw: Mapping[str, Any] = field(default_factory=dict)
+    verified: tuple[str, ...] = ()
+    expires_at: float | None = None
+
+
+@dataclass(frozen=True)
+class NotYet:
+    """Ask again in ``retry_after`` seconds; ``message`` is for the reader."""
+
+    retry_after: float
+    message: str = ""
+
+
+class Body(Stream):
+    """A part's bytes as a flow sees them: it never holds them.
+
+    Iterating yields small blocks and starts afresh each time; ``digest(name)`` tells
+    about what the last iteration yielded (None when that digest was not asked for).
+    ``read`` returns exactly ``size`` bytes from ``start`` of the part, or raises.
+    """
+
+    def __init__(
+        self,
+        size: int,
+        read: Callable[[int, int], Any],
+        names: Sequence[str] = (),
+    ) -> None:
+        self._size = size
+        self._read = read
+        self._names = tuple(names)
+        self._digests: dict[str, digests.Digest] = {}
+
+    @property
+    def size(self) -> int:
+        """The length in bytes."""
+        return self._size
+
+    @classmethod
+    def of(cls, data: bytes, names: Sequence[str] = ("crc64", "md5")) -> Body:
+        """Return a body over bytes in memory, for flows driven by hand."""
+
+        async def read(start: int, size: int) -> bytes:
+            return data[start : start + size]
+
+        body = cls(len(data), read, names)
+        body._memory = data
+        return body
+
+    _memory: bytes | None = None
+
+    async def __aiter__(self) -> AsyncIterator[bytes | memoryview]:
+        self._restart()
+        for start in range(0, self._size, BLOCK):
+            block = await self._read(start, min(BLOCK, self._size - start))
+            self._absorb(block)
+            yield block
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self._memory is None:
+            raise TypeError("only a body made by Body.of can be read without a loop")
+        self._restart()
+        self._absorb(self._memory)
+        yield self._memory
+
+    def digest(self, name: str) -> str | None:
+        """Return the digest of what was just sent, or None when it was not computed."""
+        found = self._digests.get(name)
+        return None if found is None else found.text()
+
+    def _restart(self) -> None:
+        self._digests = {name: digests.new(name) for name in self._names}
+
+    def _absorb(self, block: bytes | memoryview) -> None:
+        for digest in self._digests.values():
+            digest.update(block)
+
+
+def answered(value: T) -> Flow[T]:
+    """Return a flow that needs no request."""
+    return value
+    yield  # makes this a generator
+
+
+def drive(flow: Flow[T], send: Send) -> T:
+    """Run a flow to its end with a plain function from request to response.
+
+    ``send`` may be a sandbox's ``handle`` or a blocking client. Nothing is retried;
+    an ``AnswerLost`` that ``send`` raises is thrown into the flow.
+    """
+    try:
+        request = next(flow)
+        while True:
+            try:
+                response = send(request)
+            except AnswerLost as lost:
+                request = flow.throw(lost)
+            else:
+                request = flow.send(response)
+    except StopIteration as end:
+        return end.value  # type: ignore[no-any-return]
+    finally:
+        flow.close()
+
+
+def option(
+    default: Any = None,
+    *,
+    help: str,  # noqa: A002  argparse calls it that, and so do our users
+    flag: str | None = None,
+    aliases: tuple[str, ...] = (),
+    choices: tuple[str, ...] = (),
+    metavar: str | None = None,
+    repeat: bool = False,
+    toggle: bool = False,
+    parse: Callable[[str], Any] | None = None,
+    factory: Callable[[], Any] | None = None,
+) -> Any:
+    """Declare a provider's field that is also an option of the magic and the shell.
+
+    ``flag`` defaults to the field's name with dashes. ``repeat`` collects ``K=V``
+    pairs into a dictionary; ``toggle`` takes no value. ``parse`` turns the option's
+    text into the field's value and raises ``ValueError`` with a sentence.
+    """
+    meta = {
+        "option": True,
+        "help": help,
+        "flag": flag,
+        "aliases": aliases,
+        "choices": choices,
+        "metavar": metavar,
+        "repeat": repeat,
+        "toggle": toggle,
+        "parse": parse,
+    }
+    if factory is not None:
+        return field(default_factory=factory, metadata=meta)
+    return field(default=default, metadata=meta)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provider(ABC):
+    """A destination, and the verbs that bring a file there.
+
+    Verbs return flows: nothing happens until a flow is run, and a flow never waits.
+    Every yielded request may be sent again (one marked ``once`` only by its flow);
+    every verb may be run again, in a new process, from the session and receipts alone.
+    """
+
+    title: ClassVar[str]
+    """The vendor's name as people write it."""
+    needs: ClassVar[tuple[Need, ...]] = ()
+    """Credentials and settings that come from the user's environment."""
+    config_file: ClassVar[str] = ""
+    """The vendor's own configuration file that may hold them ("~/.ossutilconfig")."""
+    waits_ready: ClassVar[bool] = False
+    """Whether uploads wait for ``ready`` unless told otherwise."""
+
+    rules: Rules = Rules()
+
+    # -- where
+
+    @classmethod
+    @abstractmethod
+    def from_url(cls, url: str, **fields: Any) -> Provider:
+        """Return the destination that a URL-like text names.
+
+        ``fields`` are options and credentials by field name, already parsed.
+        Raises ``InvalidUpload`` with a sentence that lists what is possible.
+        """
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """Where the file goes, without secrets: it is shown, and it keys the journal."""
+
+    @property
+    def account(self) -> str:
+        """What tells two accounts at one ``url`` apart in the journal; never a key."""
+        return ""
+
+    @property
+    def holds_many(self) -> bool:
+        """Whether several files can go to this destination."""
+        return True
+
+    @property
+    def kind(self) -> str:
+        """Which pre-flight checks apply, such as ``openai:fine-tune``."""
+        return ""
+
+    def for_file(self, file: FileInfo) -> Provider:
+        """Return the destination of this very file (``oss://bucket/dir/`` appends its name)."""
+        return self
+
+    def check(self, file: FileInfo) -> Sequence[str]:
+        """Return warnings about this file; raise ``InvalidUpload`` when it can't work."""
+        return ()
+
+    # -- verbs
+
+    @abstractmethod
+    def create(self, file: FileInfo, part_size: int) -> Flow[Session]:
+        """Open a session. The provider may overrule ``part_size``."""
+
+    @abstractmethod
+    def put_part(self, session: Session, part: Part, body: Body) -> Flow[PartReceipt]:
+        """Send one part. Raises ``IntegrityError`` when the server got other bytes."""
+
+    @abstractmethod
+    def complete(
+        self, session: Session, receipts: Sequence[PartReceipt], digest: str | None = None
+    ) -> Flow[Result | NotYet]:
+        """Finish; ends when the provider has confirmed the bytes. Receipts come sorted."""
+
+    def held(self, session: Session) -> Flow[Held]:
+        """Say what the server has. Raises ``SessionLost`` when it knows nothing of it."""
+        return answered(None)
+
+    def acknowledge(self, session: Session, receipts: Sequence[PartReceipt]) -> Flow[None]:
+        """Report finished parts, at most ``rules.report_every`` of them. May be repeated."""
+        return answered(None)
+
+    def abort(self, session: Session) -> Flow[None]:
+        """Make the server forget the session. May be repeated."""
+        return answered(None)
+
+    def ready(self, result: Result) -> Flow[Result | NotYet]:
+        """Say whether the result can be used. Raises ``Refused`` when processing failed."""
+        return answered(result)
+
+    def delete(self, result: Result) -> Flow[None]:
+        """Delete what was uploaded. Raises ``InvalidUpload`` where that is impossible."""
+        raise InvalidUpload(f"{self.title} offers no way to delete an upload")
+
+    def list_open(self) -> Flow[Sequence[Session]]:
+        """List unfinished sessions; empty where the provider cannot."""
+        return answered(())
+
+    def existing(self, file: FileInfo) -> Flow[Result | None]:
+        """Return what already stands where the file would go, as far as can be asked."""
+        return answered(None)
+
+    # -- words
+
+    def next_cell(self, result: Result) -> str:
+        """Return the code of a next cell that uses the result."""
+        return ""
