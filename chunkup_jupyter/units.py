@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 _SIZE = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
 _TIME = {"": 1, "S": 1, "M": 60, "H": 3600, "D": 86400, "W": 7 * 86400}
 
 
@@ -42,11 +43,10 @@ def size(n: float) -> str:
     """Return bytes for a reader, in decimal units: ``0 B``, ``999 B``, ``1.9 GB``."""
     if n < 1000:
         return f"{int(n)} B"
-    for unit in ("kB", "MB", "GB", "TB", "PB"):
-        n /= 1000
-        if n < 999.5:
-            break
-    return f"{n:.3g} {unit}" if n < 100 else f"{n:.0f} {unit}"
+    power = 0
+    while n >= 999.5:
+        n, power = n / 1000, power + 1
+    return f"{n:.3g} {_DECIMAL[power]}" if n < 100 else f"{n:.0f} {_DECIMAL[power]}"
 
 
 def rate(n: float) -> str:
