@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from typing import Any
+from urllib.parse import urlsplit
 from xml.etree import ElementTree
 
 from .errors import AuthError, ProtocolError, Refused
@@ -27,6 +28,9 @@ def expect(response: Response, *codes: int, doing: str = "the request") -> Respo
         text += f" {code}"
     if message:
         text += f": {message}"
+    if 300 <= response.status < 400:
+        elsewhere = urlsplit(response.headers.get("location", "")).hostname or "elsewhere"
+        text += f"; it points to {clean(elsewhere, 100)}, and no redirect is followed"
     raise kind(
         text,
         status=response.status,

@@ -54,6 +54,8 @@ class Rules:
     digest: str | None = None
     report_every: int = 0
     retry_on: frozenset[int] = frozenset({408, 429, 500, 502, 503, 504})
+    fatal_codes: frozenset[str] = frozenset()
+    """Error codes that no retry mends, whatever the status (``insufficient_quota``)."""
     advised_max: int | None = None
     advice: str = ""
     server_decides: bool = False

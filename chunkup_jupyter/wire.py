@@ -1,17 +1,25 @@
 """HTTP as plain values, and the only place that names the HTTP library.
 
 ``Request`` and ``Response`` are what flows yield and are sent; a sandbox is a
-function from one to the other. ``HttpClient`` sends them over real sockets.
+function from one to the other. ``HttpClient`` sends them over real sockets,
+``MemoryClient`` hands them to such a function.
 """
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import json
+import os
+import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import quote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import httpx
 
 
 @runtime_checkable
@@ -169,3 +177,429 @@ def is_loopback(url: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
+
+
+class WireError(Exception):
+    """A request got no answer. The text says why and never holds a query or a header."""
+
+
+class NotConnected(WireError):
+    """No connection came about: nothing of the request was sent."""
+
+
+class Dropped(WireError):
+    """The connection broke; the server may have carried the request out or not."""
+
+
+class Stalled(WireError):
+    """No byte moved for too long; the server may have carried the request out or not."""
+
+
+class Untrusted(WireError):
+    """TLS failed, or a server named a private address: nothing of the request was sent."""
+
+
+class Malformed(WireError):
+    """The request cannot be written as HTTP: a line break in a header, say."""
+
+
+class BadAnswer(WireError):
+    """The answer is larger than any honest one, or compressed though we asked for plain."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long to wait without a byte, in seconds.
+
+    ``idle``: while sending or reading. ``answer``: after the last byte of the body;
+    where sending took long, three times as long as that.
+    """
+
+    connect: float = 10.0
+    idle: float = 30.0
+    answer: float = 30.0
+
+
+Count = Callable[[int], None]
+"""Told how many bytes of a stream were handed to the socket, block by block."""
+
+
+class Client(Protocol):
+    """Whatever takes a request and brings its answer."""
+
+    async def send(
+        self, request: Request, count: Count | None = None, patience: Patience = Patience()
+    ) -> Response: ...
+
+    async def close(self) -> None: ...
+
+
+class MemoryClient:
+    """Hands requests to a function, a sandbox's ``handle`` say: no sockets, no waiting."""
+
+    def __init__(self, handle: Send) -> None:
+        self._handle = handle
+
+    async def send(
+        self, request: Request, count: Count | None = None, patience: Patience = Patience()
+    ) -> Response:
+        """Return the function's answer, the body collected and counted on the way."""
+        collected: list[bytes] = []
+        for piece in request.pieces:
+            if isinstance(piece, bytes):
+                collected.append(piece)
+                continue
+            async for block in piece:
+                collected.append(bytes(block))
+                if count is not None:
+                    count(len(block))
+        whole = Request(
+            request.method,
+            request.url,
+            {**request.headers, "Content-Length": str(request.size)},
+            b"".join(collected),
+        )
+        return self._handle(whole)
+
+    async def close(self) -> None:
+        """Do nothing: there is nothing to close."""
+
+
+MAX_ANSWER = 1 << 20  # bytes of a success; the longest honest one lists 1,000 parts
+MAX_PROBLEM = 64 << 10  # bytes of an error that are read before the rest is dropped
+
+
+class HttpClient:
+    """Sends requests over HTTP/1.1: no redirects, no cookies, no decoding, nothing kept whole.
+
+    Proxies come from the environment; this machine is always reached directly.
+    ``ca_bundle`` is a file of certificates to trust instead of the usual ones; there
+    is no way to trust everything. ``client`` is a caller's own ``httpx.AsyncClient``:
+    it is used as it stands and never closed here.
+    """
+
+    def __init__(
+        self,
+        *,
+        ca_bundle: str | None = None,
+        client: httpx.AsyncClient | None = None,
+        connections: int = 32,
+    ) -> None:
+        self._own = client
+        self._ca_bundle = ca_bundle
+        self._limits = httpx.Limits(
+            max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=5
+        )
+        self._transports: dict[str, httpx.AsyncBaseTransport] = {}
+        self._context: ssl.SSLContext | None = None
+        self._step = 64 << 10
+
+    async def send(
+        self, request: Request, count: Count | None = None, patience: Patience = Patience()
+    ) -> Response:
+        """Return the answer. Raises a ``WireError``, or whatever reading a stream raised."""
+        watch = _Watch(patience)
+        body = _Outgoing(self, request, watch, count)
+        try:
+            async with watch:
+                return await self._exchange(request, body, watch)
+        except Exception as error:
+            if body.failure is not None:
+                raise body.failure from None
+            raise _translated(error, request.host, watch) from None
+
+    async def close(self) -> None:
+        """Close every connection made here."""
+        transports, self._transports = list(self._transports.values()), {}
+        for transport in transports:
+            await transport.aclose()
+
+    async def _exchange(self, request: Request, body: _Outgoing, watch: _Watch) -> Response:
+        proxy = None if self._own is not None else _proxy_for(request.url)
+        url, extensions = await self._address(request, proxy)
+        outgoing = httpx.Request(
+            request.method,
+            url,
+            headers={
+                "Host": urlsplit(request.url).netloc.rpartition("@")[2],
+                "Accept": "*/*",
+                "Accept-Encoding": "identity",
+                "User-Agent": "chunkup-jupyter",
+                **request.headers,
+                **({"Content-Length": str(request.size)} if _has_length(request) else {}),
+            },
+            stream=body,
+            extensions=extensions,
+        )
+        if self._own is not None:
+            answer = await self._own.send(outgoing, stream=True, auth=None, follow_redirects=False)
+        else:
+            answer = await self._transport(proxy).handle_async_request(outgoing)
+        try:
+            watch.moved()
+            content = await _read(answer, watch)
+        finally:
+            await answer.aclose()
+        fields = Headers(
+            (name.decode("latin-1"), value.decode("latin-1")) for name, value in answer.headers.raw
+        )
+        return Response(answer.status_code, fields, content, request.url)
+
+    async def _address(
+        self, request: Request, proxy: str | None
+    ) -> tuple[httpx.URL, dict[str, Any]]:
+        """Return where to connect, and what makes the request line exactly ours."""
+        parts = urlsplit(request.url)
+        if parts.scheme not in ("http", "https"):
+            raise Untrusted(f"{parts.scheme}:// is no address for an upload")
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        url = httpx.URL(f"{parts.scheme}://{parts.netloc}/")
+        extensions: dict[str, Any] = {
+            "target": target.encode("ascii"),
+            "timeout": {"connect": 10.0, "read": None, "write": None, "pool": None},
+        }
+        if request.public_only:
+            address = await _public_address(parts.hostname or "", parts.port or 443, proxy)
+            if address is not None:
+                url = url.copy_with(host=address)
+                extensions["sni_hostname"] = parts.hostname
+        return url, extensions
+
+    def _transport(self, proxy: str | None) -> httpx.AsyncBaseTransport:
+        key = proxy or ""
+        if key not in self._transports:
+            if self._context is None:
+                self._context = _tls_context(self._ca_bundle)
+            self._transports[key] = httpx.AsyncHTTPTransport(
+                verify=self._context,
+                limits=self._limits,
+                proxy=proxy,
+                trust_env=False,
+                socket_options=_SOCKET_OPTIONS,
+            )
+        return self._transports[key]
+
+
+# Bytes handed over should be bytes on their way: without this a slow link hides
+# megabytes in the kernel and the answer seems late.
+_SOCKET_OPTIONS: list[Any] = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+    _SOCKET_OPTIONS.append((socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 1 << 20))
+
+_STEPS = (16 << 10, 1 << 20)  # bytes: the least and the most handed over at once
+
+
+class _Watch:
+    """One deadline that moves with the bytes."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._timeout = asyncio.timeout(None)
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self.stage = "connecting"
+
+    async def __aenter__(self) -> _Watch:
+        await self._timeout.__aenter__()
+        self._arm(self._patience.connect + self._patience.idle)
+        return self
+
+    async def __aexit__(self, *exc: Any) -> bool | None:
+        return await self._timeout.__aexit__(*exc)
+
+    def reading_source(self) -> None:
+        """The source may take its time: nothing is late until it has delivered."""
+        if self.stage == "connecting":
+            self._began = self._loop.time()
+        self.stage = "sending"
+        self._timeout.reschedule(None)
+
+    def moved(self) -> None:
+        """A byte moved."""
+        self._arm(self._patience.idle)
+
+    def sent(self) -> None:
+        """The last byte was handed over; now the server has the word."""
+        self.stage = "waiting for the answer"
+        took = self._loop.time() - self._began
+        self._arm(max(self._patience.answer, 3 * took))
+
+    def _arm(self, seconds: float) -> None:
+        self._timeout.reschedule(self._loop.time() + seconds)
+
+
+class _Outgoing(httpx.AsyncByteStream):
+    """A request's content as it goes out, counted and watched."""
+
+    def __init__(
+        self, client: HttpClient, request: Request, watch: _Watch, count: Count | None
+    ) -> None:
+        self._client = client
+        self._request = request
+        self._watch = watch
+        self._count = count
+        self.failure: Exception | None = None
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for piece in self._request.pieces:
+            if isinstance(piece, bytes):
+                self._watch.moved()
+                if piece:
+                    yield piece
+                continue
+            blocks = piece.__aiter__()
+            while True:
+                self._watch.reading_source()
+                try:
+                    block = await anext(blocks, None)
+                except Exception as error:
+                    self.failure = error
+                    raise
+                self._watch.moved()
+                if block is None:
+                    break
+                async for slice_ in self._sliced(block):
+                    yield slice_
+        self._watch.sent()
+
+    async def _sliced(self, block: bytes | memoryview) -> AsyncIterator[Any]:
+        """Yield a block in pieces small enough to see a slow link move."""
+        client, now = self._client, asyncio.get_running_loop().time
+        view, start = memoryview(block), 0
+        while start < len(view):
+            piece = view[start : start + client._step]
+            began = now()
+            yield piece
+            took = now() - began
+            if took > 1.0:
+                client._step = max(_STEPS[0], client._step // 2)
+            elif took < 0.1:
+                client._step = min(_STEPS[1], client._step * 2)
+            self._watch.moved()
+            if self._count is not None:
+                self._count(len(piece))
+            start += len(piece)
+
+
+async def _read(answer: httpx.Response, watch: _Watch) -> bytes:
+    """Return the raw body, capped: an error's first bytes, a success whole or not at all."""
+    watch.stage = "reading the answer"
+    encoding = answer.headers.get("content-encoding", "identity").strip().lower()
+    failed = answer.status_code >= 400
+    cap = MAX_PROBLEM if failed else MAX_ANSWER
+    content = bytearray()
+    assert isinstance(answer.stream, httpx.AsyncByteStream)
+    async for block in answer.stream:
+        watch.moved()
+        content += block[: cap + 1 - len(content)]
+        if len(content) > cap:
+            if failed:
+                break
+            raise BadAnswer(f"the answer is larger than {cap >> 20} MiB")
+    if encoding not in ("", "identity"):
+        if failed:
+            return b""
+        raise BadAnswer(f"the answer is {encoding[:20]}-encoded though plain was asked for")
+    return bytes(content[:cap])
+
+
+def _has_length(request: Request) -> bool:
+    return bool(request.size) or request.method in ("POST", "PUT", "PATCH")
+
+
+def _proxy_for(url: str) -> str | None:
+    """Return the proxy the environment names for this URL; none for this machine."""
+    parts = urlsplit(url)
+    if is_loopback(url) or proxy_bypass(parts.hostname or ""):
+        return None
+    proxies = getproxies()
+    found = proxies.get(parts.scheme) or proxies.get("all")
+    if found and "://" not in found:
+        found = f"http://{found}"
+    return found
+
+
+async def _public_address(host: str, port: int, proxy: str | None) -> str | None:
+    """Return the address to connect to, None to let the proxy resolve the name.
+
+    Raises ``Untrusted`` when the host is, or resolves to, an address that is not public.
+    """
+    try:
+        addresses = [ipaddress.ip_address(host)]
+    except ValueError:
+        if proxy is not None:
+            return None
+        try:
+            loop = asyncio.get_running_loop()
+            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        except OSError:
+            raise NotConnected(f"the name {host} cannot be resolved") from None
+        addresses = [ipaddress.ip_address(info[4][0]) for info in found]
+    for address in addresses:
+        mapped = getattr(address, "ipv4_mapped", None) or address
+        if not mapped.is_global or mapped.is_multicast:
+            raise Untrusted(f"a server named {host}, which is not a public address")
+    return str(addresses[0])
+
+
+def _tls_context(ca_bundle: str | None) -> ssl.SSLContext:
+    bundle = ca_bundle or os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE")
+    if bundle:
+        try:
+            return ssl.create_default_context(cafile=bundle)
+        except (OSError, ssl.SSLError):
+            raise Untrusted(f"the certificates in {bundle} cannot be read") from None
+    return httpx.create_ssl_context(trust_env=False)
+
+
+def _translated(error: Exception, host: str, watch: _Watch) -> Exception:
+    """Return our word for whatever the HTTP library or the system raised."""
+    match error:
+        case WireError():
+            return error
+        case TimeoutError():
+            if watch.stage == "connecting":
+                return NotConnected(f"{host} did not accept a connection in time")
+            return Stalled(f"no byte moved in time while {watch.stage} ({host})")
+        case httpx.ConnectTimeout() | httpx.PoolTimeout():
+            return NotConnected(f"{host} did not accept a connection in time")
+        case httpx.ConnectError() | httpx.ProxyError() | httpx.UnsupportedProtocol():
+            if reason := _tls_reason(error):
+                return Untrusted(f"TLS with {host} failed: {reason}")
+            return NotConnected(f"no connection to {host}: {_cause(error)}")
+        case httpx.LocalProtocolError() | httpx.InvalidURL():
+            return Malformed(f"the request to {host} cannot be written as HTTP")
+        case httpx.TimeoutException():
+            return Stalled(f"no byte moved in time while {watch.stage} ({host})")
+        case httpx.HTTPError() | httpx.StreamError() | OSError():
+            return Dropped(f"the connection to {host} broke while {watch.stage}")
+        case _ if type(error).__module__.startswith(("anyio", "httpcore", "h11")):
+            return Dropped(f"the connection to {host} broke while {watch.stage}")
+        case _:
+            return error
+
+
+def _tls_reason(error: BaseException) -> str:
+    """Return what TLS complained about, "" when it was not TLS."""
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, ssl.SSLCertVerificationError):
+            return seen.verify_message or "the certificate cannot be verified"
+        if isinstance(seen, ssl.SSLError):
+            return "the server does not speak TLS properly"
+        seen = seen.__cause__ or seen.__context__
+    text = str(error)
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return text.rpartition("failed:")[2].partition("(_ssl")[0].strip() or "bad certificate"
+    return "the server does not speak TLS properly" if "[SSL" in text else ""
+
+
+def _cause(error: BaseException) -> str:
+    """Return the system's words for a refused connection."""
+    text = str(error)
+    for known in ("refused", "unreachable", "timed out", "reset"):
+        if known in text.lower():
+            return f"connection {known}"
+    if "name" in text.lower() or "getaddrinfo" in text.lower() or "address" in text.lower():
+        return "the name cannot be resolved"
+    return "connecting failed"
