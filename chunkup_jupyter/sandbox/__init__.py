@@ -7,15 +7,17 @@ port for everybody else's clients. It knows nothing of what the providers know.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import os
 import secrets
 import shutil
 import tempfile
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
@@ -97,16 +99,50 @@ class QuotaExceeded(Exception):
     """The store is full."""
 
 
+class _Hold:
+    """The claim of stored bytes on their quota and their file; given back once."""
+
+    def __init__(self, store: Store, size: int, path: Path | None) -> None:
+        self._store, self._size, self._path = store, size, path
+
+    def give_back(self) -> None:
+        size, self._size = self._size, 0
+        if size:
+            self._store.release(size)
+            if self._path is not None:
+                with contextlib.suppress(OSError):
+                    os.unlink(self._path)
+
+    def __del__(self) -> None:
+        self.give_back()
+
+
+class _Memory(bytes):
+    """Bytes in memory that know what they hold."""
+
+    hold: _Hold
+
+
+class _File(type(Path())):  # type: ignore[misc]  # Path itself may be subclassed from 3.12 on
+    """A file's path that knows what it holds."""
+
+    hold: _Hold
+
+
 class Store:
     """Where blobs live: memory, or a private folder with names nobody chose.
 
-    ``quota`` is in bytes over everything kept. ``free`` gives a blob's bytes back.
+    ``quota`` is in bytes over everything kept. Bytes belong to the store while any
+    blob refers to them: when the last one is gone their file is deleted and the quota
+    has them back, so nobody has to remember what a refused request left behind.
+    ``free`` does it at once.
     """
 
     def __init__(self, root: Path | None = None, quota: int | None = None) -> None:
         self.root = root
         self._own = False
         self._used = 0
+        self._given_back: deque[int] = deque()
         self._lock = threading.Lock()
         self.quota = quota
 
@@ -122,28 +158,49 @@ class Store:
         store._own = own
         return store
 
+    @property
+    def used(self) -> int:
+        """How many bytes are counted against the quota."""
+        with self._lock:
+            self._settle()
+            return self._used
+
     def reserve(self, size: int) -> None:
         """Count ``size`` more bytes. Raises ``QuotaExceeded``."""
         with self._lock:
+            self._settle()
             if self.quota is not None and self._used + size > self.quota:
                 raise QuotaExceeded
             self._used += size
 
     def release(self, size: int) -> None:
         """Count ``size`` bytes less."""
-        with self._lock:
-            self._used = max(0, self._used - size)
+        # Blobs die wherever the interpreter drops them, even while reserve() holds the
+        # lock: appending is atomic, so it needs none.
+        self._given_back.append(size)
+
+    def _settle(self) -> None:
+        while self._given_back:
+            self._used = max(0, self._used - self._given_back.popleft())
 
     def new_path(self) -> Path:
         """Return a fresh private path for one body. Only for stores on disk."""
         assert self.root is not None
         return self.root / f"{secrets.token_hex(16)}.part"
 
+    def adopt(self, data: bytes | Path, size: int) -> Blob:
+        """Return a blob over bytes that are reserved already, in memory or in a file of ours.
+
+        The store has them back when nothing refers to them any more.
+        """
+        kept: _Memory | _File = _File(data) if isinstance(data, Path) else _Memory(data)
+        kept.hold = _Hold(self, size, data if isinstance(data, Path) else None)
+        return Blob(((kept, 0, size),)) if size else Blob()
+
     def free(self, blob: Blob) -> None:
-        """Forget a blob's bytes: its whole files are deleted, memory is dropped."""
-        self.release(blob.size)
-        for path in {data for data, _, _ in blob.chunks if isinstance(data, Path)}:
-            path.unlink(missing_ok=True)
+        """Forget a blob's bytes now: its whole files are deleted, memory is dropped."""
+        for hold in {getattr(data, "hold", None) for data, _, _ in blob.chunks} - {None}:
+            hold.give_back()  # type: ignore[union-attr]
 
     def close(self) -> None:
         """Delete the folder if this store made it."""
@@ -230,7 +287,7 @@ class Sandbox(ABC):
     def keep(self, data: bytes) -> Blob:
         """Store bytes in memory, within the quota."""
         self.store.reserve(len(data))
-        return Blob.of(data)
+        return self.store.adopt(data, len(data))
 
     def take(self, method: str, url: str, headers: Headers, body: Blob) -> Answer:
         """Answer one call whose body is stored already. Every answer carries ``Date``."""
