@@ -126,7 +126,14 @@ class AnswerLost(Unreachable):
 
 
 class IntegrityError(ChunkupError):
-    """The server holds other bytes than were sent."""
+    """The server holds other bytes than were sent.
+
+    ``final`` says that sending them once more will not help.
+    """
+
+    def __init__(self, message: str, *, final: bool = False) -> None:
+        super().__init__(message)
+        self.final = final
 
 
 class OutcomeUnknown(ChunkupError):

@@ -58,6 +58,8 @@ class Rules:
     """Error codes that no retry mends, whatever the status (``insufficient_quota``)."""
     advised_max: int | None = None
     advice: str = ""
+    life: float | None = None
+    """Seconds a session lives by the vendor's word; the server's own answer wins."""
     server_decides: bool = False
     """The server chooses the part size; one asked for by the user is refused."""
 
@@ -275,6 +277,8 @@ class Provider(ABC):
 
     title: ClassVar[str]
     """The vendor's name as people write it."""
+    form: ClassVar[str] = ""
+    """What a destination looks like, for the help: ``oss://BUCKET/KEY``."""
     needs: ClassVar[tuple[Need, ...]] = ()
     """Credentials and settings that come from the user's environment."""
     config_file: ClassVar[str] = ""

@@ -35,6 +35,9 @@ from .wire import (
 
 T = TypeVar("T")
 
+_PATIENCE = Patience()
+_COMPLETING = Patience(answer=300.0)  # putting 10,000 parts together takes minutes
+
 
 @dataclass(frozen=True)
 class Policy:
@@ -51,8 +54,8 @@ class Policy:
     cap: float = 16.0
     longest: float = 120.0
     outage: float = 600.0
-    patience: Patience = Patience()
-    completing: Patience = Patience(answer=300.0)
+    patience: Patience = _PATIENCE
+    completing: Patience = _COMPLETING
 
     def wait(self, attempt: int, rng: random.Random) -> float:
         """Return the wait after the ``attempt``-th failure, counted from 1."""
