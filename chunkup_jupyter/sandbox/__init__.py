@@ -304,6 +304,10 @@ class Sandbox(ABC):
         )
         with self.lock:
             answer = self.answer(call)
+        return self.dated(answer, url)
+
+    def dated(self, answer: Answer, url: str) -> Answer:
+        """Return an answer as it leaves: with ``Date``, which one official SDK needs."""
         stamp = time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(self.now()))
         fields = {"date": stamp, **answer.headers}
         return replace(answer, headers=Headers(fields), url=url)

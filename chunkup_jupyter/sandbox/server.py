@@ -23,14 +23,14 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
 from typing import Any, BinaryIO
-from urllib.parse import unquote_to_bytes
+from urllib.parse import unquote_to_bytes, urlsplit
 
 import h11
 import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from ..wire import Headers
+from ..wire import Dropped, Headers, Stalled
 from . import Answer, Blob, QuotaExceeded, Sandbox, Store
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -221,13 +221,26 @@ class App:
         loop = asyncio.get_running_loop()
         task = loop.run_in_executor(self._pool, self._answer, scope["method"], url, headers, body)
         del body  # the sandbox alone decides whether it is kept
-        await self._send(scope, send, await task, None)
+        try:
+            answer = await task
+        except Dropped:
+            scope["state"]["drop"]()
+        except Stalled:
+            while (await receive())["type"] != "http.disconnect":
+                pass
+        else:
+            await self._send(scope, send, answer, None)
+        finally:
+            del task  # or its exception and this frame would keep each other, and the body
 
     def _answer(self, method: str, url: str, headers: Headers, body: Blob) -> Answer:
+        """Answer in a worker thread. ``Dropped`` and ``Stalled`` pass: they are wanted faults."""
         try:
             return self._sandbox.take(method, url, headers, body)
         except QuotaExceeded:
             return _full()
+        except (Dropped, Stalled):
+            raise
         except Exception:
             self._failures.append(traceback.format_exc())
             return _plain(500, "the sandbox failed")
@@ -245,7 +258,7 @@ class App:
             return _plain(400, "the request target is a path and a query")
         if b"%00" in target or not _is_utf8(unquote_to_bytes(path)):
             return _plain(400, "the path is no UTF-8 text")
-        if host is None or int(host[3] or 80) != self._port:
+        if host is None or int(host[3] or 80) not in (self._port, self._announced_port()):
             return _plain(421, "this server answers for its own loopback address only")
         origin = headers.get("origin")
         if origin is not None and origin.lower() != f"http://{headers['host'].lower()}":
@@ -253,6 +266,10 @@ class App:
         if headers.get("sec-fetch-site", "none").lower() not in ("none", "same-origin"):
             return _plain(403, "requests from web pages are refused")
         return None
+
+    def _announced_port(self) -> int:
+        """Return the port of ``base``: that of a proxy in front of us, once a test says so."""
+        return urlsplit(self._sandbox.base).port or 80
 
     def _too_big(self, headers: Headers) -> Answer | None:
         """Return the refusal of a body that cannot fit, before any of it is read."""
@@ -406,7 +423,7 @@ class _Connection(H11Protocol):
         limits: Limits,
         now: Callable[[], float] = time.time,
     ) -> None:
-        super().__init__(config, state, {})
+        super().__init__(config, state, {"drop": self._drop})
         self.logger = _SILENT
         self.access_log = False
         self.timeout_keep_alive = limits.idle  # type: ignore[assignment]
@@ -455,6 +472,10 @@ class _Connection(H11Protocol):
             cycle.disconnected = True
             cycle.message_event.set()
         self.transport.close()
+
+    def _drop(self) -> None:
+        self.cycle.disconnected = True
+        self.transport.abort()
 
     def _watch(self) -> None:
         """Keep a deadline exactly while a head has begun and is not complete."""
