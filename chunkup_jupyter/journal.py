@@ -1,0 +1,556 @@
+"""Durable events, one JSON line each: what a restarted process knows of an upload.
+
+Every line carries its own CRC-32, so a torn end is told from damage. A torn end is
+ignored (nobody was told that it is durable). Damage elsewhere sets the file aside as
+``….bad``: the parts in it are no longer trusted, but a session whose line is intact is
+kept, because the server can be asked about it. The first line names the version, the
+target and the source; nothing in the file is a key or a presigned URL.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import contextlib
+import hashlib
+import json
+import os
+import threading
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import platformdirs
+
+from .errors import InvalidUpload
+from .events import Event, PartDone, Restarted, Started
+from .ledger import Entry, Ledger
+from .lines import FileLines, Foreign, Lines, MemoryLines, System, private_folder
+from .locks import Lock
+from .model import PartReceipt, Session
+
+__all__ = [
+    "Acknowledged",
+    "Creating",
+    "Entry",
+    "Journal",
+    "Key",
+    "Ledger",
+    "MemoryLines",
+    "Past",
+    "Unfinished",
+    "default_folder",
+    "open_journal",
+    "remove",
+    "unfinished",
+]
+
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Key:
+    """What makes two uploads the same: the target, the account and the source's identity."""
+
+    target: str
+    account: str
+    source: str
+
+    @property
+    def id(self) -> str:
+        """16 hex digits that name the journal's file."""
+        text = json.dumps([self.target, self.account, self.source])
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Creating(Event):
+    """A session is about to be asked for; a crash now leaves one that only listing finds."""
+
+
+@dataclass(frozen=True)
+class Acknowledged(Event):
+    """These parts were reported to the provider."""
+
+    numbers: tuple[int, ...]
+
+
+Record = Creating | Started | PartDone | Acknowledged | Restarted
+
+
+@dataclass(frozen=True)
+class Past:
+    """What an earlier run left. ``source`` is what it said about its source.
+
+    ``parts`` and ``acknowledged`` belong to ``session``. A session without parts may mean
+    a damaged journal: ask the server. ``creating`` says that a session may exist whose
+    id was never learned.
+    """
+
+    session: Session | None = None
+    parts: Mapping[int, PartDone] = field(default_factory=dict)
+    acknowledged: frozenset[int] = frozenset()
+    creating: bool = False
+    source: Mapping[str, Any] = field(default_factory=dict)
+    started_at: float = 0.0
+
+
+def default_folder() -> Path:
+    """Return the folder for journals and the ledger; ``CHUNKUP_STATE`` overrides it."""
+    if chosen := os.environ.get("CHUNKUP_STATE", "").strip():
+        return Path(chosen).expanduser()
+    return platformdirs.user_state_path("chunkup", appauthor=False)
+
+
+def open_journal(
+    folder: Path | None,
+    key: Key,
+    *,
+    source: Mapping[str, Any] | None = None,
+    system: System | None = None,
+) -> Journal:
+    """Return the journal of one upload, locked; ``folder`` None keeps it in memory only.
+
+    ``source`` is what a new journal says about its source (``spelled``, ``name``,
+    ``size``, ``fingerprint``, …): plain JSON values that ``Past.source`` gives back.
+    Trouble with the disk is no error: the journal then lives in memory and has a ``problem``.
+
+    Raises:
+        AlreadyUploading: another process, or another job of this one, has it.
+    """
+    if folder is None:
+        return Journal(MemoryLines(), key, source=source)
+    journals = folder / "journals"
+    lock = Lock(journals / f"{key.id}.lock")
+    try:
+        private_folder(folder)
+        lock.acquire(f"{(source or {}).get('name') or 'this file'} to {key.target}")
+    except OSError as error:
+        return Journal(MemoryLines(), key, source=source, problem=_cannot_write(error))
+    lines = FileLines(journals / f"{key.id}.jsonl", system)
+    try:
+        with contextlib.suppress(OSError):
+            lines.tidy()
+        return Journal(lines, key, source=source, lock=lock)
+    except BaseException:
+        lock.release()
+        raise
+
+
+class Journal:
+    """The durable record of one upload. Usable from any thread and any running loop.
+
+    ``problem`` is "" or a sentence for the user: what was found unreadable, or that
+    nothing can be written and so nothing can be resumed.
+    """
+
+    def __init__(
+        self,
+        lines: Lines,
+        key: Key,
+        *,
+        source: Mapping[str, Any] | None = None,
+        lock: Lock | None = None,
+        problem: str = "",
+    ) -> None:
+        self.problem = problem
+        self.key = key
+        self._lines = lines
+        self._lock = lock
+        self._source = dict(source or {})
+        self._pid = os.getpid()
+        self._guard = threading.Condition()
+        self._pending: list[tuple[bytes, concurrent.futures.Future[None]]] = []
+        self._flushing = False
+        self._broken = False  # nothing is written any more
+        self._begun = False  # the first line stands
+        self._known = _Known(self._source)
+        self._load()
+
+    def replay(self) -> Past:
+        """Return what is known: what was read when opening, and what was written since."""
+        with self._guard:
+            return self._known.past()
+
+    async def write(self, record: Record) -> None:
+        """Return once ``record`` is durable.
+
+        One wait for the disk serves everybody who waits. Trouble with the disk is not
+        raised: it sets ``problem``, and from then on nothing is written.
+        """
+        content = _to_json(record, self._source)
+        line = _encode(content)
+        if self._lines.instant:
+            self._known.add(content)
+            self._store([line])
+            return
+        waiter: concurrent.futures.Future[None] = concurrent.futures.Future()
+        with self._guard:
+            self._known.add(content)
+            if self._broken:
+                return
+            self._pending.append((line, waiter))
+            starts = not self._flushing
+            self._flushing = True
+        if starts:
+            # A thread of its own: the loop's pool may be full of reads from a slow disk.
+            threading.Thread(target=self._flush, name="chunkup-journal", daemon=True).start()
+        await asyncio.wrap_future(waiter)
+
+    def beat(self, text: str) -> None:
+        """Let other processes know how far this upload is; as often as you like."""
+        if self._lock is not None:
+            self._lock.beat(text)
+
+    def reset(self) -> None:
+        """Begin anew: what an earlier run left is forgotten, at once and durably."""
+        self._settle()
+        self._known = _Known(self._source)
+        if self._broken or not self._begun:
+            return
+        try:
+            self._lines.replace(self._header())
+        except OSError as error:
+            self._give_up(error)
+
+    def discard(self) -> None:
+        """Delete it and release the lock: the upload is finished or was cancelled."""
+        self._settle()
+        if self._pid == os.getpid():
+            with contextlib.suppress(OSError):
+                self._lines.delete()
+        self.close()
+
+    def close(self) -> None:
+        """Keep it and release the lock. May be repeated."""
+        self._settle()
+        self._broken = True
+        self._lines.close()
+        if self._lock is not None:
+            lock, self._lock = self._lock, None
+            lock.release()
+
+    # -- reading
+
+    def _load(self) -> None:
+        try:
+            data = self._lines.load()
+            if data is None:
+                return
+            reading = _read(data, self.key)
+            if reading.trouble:
+                self._set_aside(reading)
+                return
+            self._known, self._begun = reading.known, True
+            if reading.intact < len(data):
+                self._lines.truncate(reading.intact)
+        except Foreign as error:
+            self._set_aside(_Reading(_Known({}), 0, f"is not ours ({error.strerror})"))
+        except OSError as error:
+            self._give_up(error)
+
+    def _set_aside(self, reading: _Reading) -> None:
+        """Begin a new journal, which keeps nothing of the old one but an intact session."""
+        session = reading.known.session
+        try:
+            name = self._lines.set_aside()
+            if session is None:
+                self._lines.delete()
+                outcome = "the upload begins anew"
+            else:
+                self._known = _Known(reading.known.source or self._source)
+                self._known.started_at = reading.known.started_at
+                started = _to_json(Started(session), self._source)
+                self._known.add(started)
+                self._lines.replace(self._header() + _encode(started))
+                self._begun = True
+                outcome = "the server is asked what it has"
+        except OSError as error:
+            self._give_up(error)
+        else:
+            self.problem = f"the journal {reading.trouble}; it is kept as {name}, and {outcome}"
+
+    # -- writing
+
+    def _flush(self) -> None:
+        """Write what waits until nothing does; runs in its own thread."""
+        while True:
+            with self._guard:
+                batch, self._pending = self._pending, []
+                if not batch:
+                    self._flushing = False
+                    self._guard.notify_all()
+                    return
+            try:
+                self._store([line for line, _ in batch])
+            finally:
+                for _, waiter in batch:
+                    if waiter.set_running_or_notify_cancel():
+                        waiter.set_result(None)
+
+    def _store(self, lines: list[bytes]) -> None:
+        if self._broken:
+            return
+        if self._pid != os.getpid():
+            self._broken = True  # the file is the parent process's
+            self.problem = "this process was forked from the one that uploads: no journal is kept"
+            return
+        try:
+            if self._begun:
+                self._lines.append(b"".join(lines))
+            else:
+                self._lines.replace(self._header() + b"".join(lines))
+                self._begun = True
+        except OSError as error:
+            self._give_up(error)
+
+    def _header(self) -> bytes:
+        self._known.started_at = self._known.started_at or time.time()
+        return _encode(
+            {
+                "chunkup": VERSION,
+                "target": self.key.target,
+                "account": self.key.account,
+                "identity": self.key.source,
+                "source": self._known.source,
+                "pid": os.getpid(),
+                "started_at": self._known.started_at,
+            }
+        )
+
+    def _give_up(self, error: OSError) -> None:
+        self._broken = True
+        self.problem = self.problem or _cannot_write(error, self._begun)
+
+    def _settle(self) -> None:
+        """Wait until nothing is being written."""
+        if self._pid == os.getpid():  # a fork has none of its parent's threads
+            with self._guard:
+                self._guard.wait_for(lambda: not self._flushing)
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """An upload that can be resumed. Sizes in bytes, times in Unix seconds.
+
+    ``pid`` is the process that is at it just now (0 when none is, -1 when unknown) and
+    ``progress`` what it says; ``spelled`` is how its source was written ("" if it cannot be).
+    """
+
+    id: str
+    target: str
+    spelled: str
+    name: str
+    size: int
+    parts: int
+    parts_done: int
+    bytes_done: int
+    started_at: float
+    expires_at: float | None = None
+    session: Session | None = None
+    creating: bool = False
+    source: Mapping[str, Any] = field(default_factory=dict)
+    account: str = ""
+    pid: int = 0
+    progress: str = ""
+
+
+def unfinished(folder: Path | None = None) -> list[Unfinished]:
+    """Return the uploads that were begun and not finished, oldest first. Changes nothing."""
+    found = []
+    for path in (folder or default_folder()).joinpath("journals").glob("*.jsonl"):
+        with contextlib.suppress(OSError):
+            reading = _read(FileLines(path).load() or b"", None)
+            if reading.header:
+                found.append(_describe(path, reading))
+    return sorted(found, key=lambda one: one.started_at)
+
+
+def remove(id: str, folder: Path | None = None) -> None:  # noqa: A002  as the user knows it
+    """Forget an unfinished upload. The server's session is not touched.
+
+    Raises:
+        InvalidUpload: there is none of this id.
+        AlreadyUploading: somebody is at it.
+    """
+    path = (folder or default_folder()) / "journals" / f"{id}.jsonl"
+    if not id.isalnum() or not path.is_file():
+        raise InvalidUpload(f"there is no unfinished upload {id!r}; `list` shows them")
+    lock = Lock(path.with_suffix(".lock"))
+    lock.acquire(f"upload {id}")
+    try:
+        FileLines(path).delete()
+    finally:
+        lock.release()
+
+
+def _describe(path: Path, reading: _Reading) -> Unfinished:
+    known, header = reading.known, reading.header
+    session, source = known.session, known.source
+    size = session.file.size if session else int(source.get("size") or 0)
+    try:
+        owner = Lock(path.with_suffix(".lock")).owner()
+    except OSError:
+        owner = None  # a folder that cannot be written: nobody can be at it
+    pid, progress = owner or (0, "")
+    return Unfinished(
+        id=path.stem,
+        target=str(header["target"]),
+        account=str(header["account"]),
+        spelled=str(source.get("spelled", "")),
+        name=str(source.get("name") or (session.file.name if session else "")),
+        size=size,
+        parts=max(1, -(-size // session.part_size)) if session else 0,
+        parts_done=len(known.parts),
+        bytes_done=sum(done.receipt.size for done in known.parts.values()),
+        started_at=known.started_at,
+        expires_at=session.expires_at if session else None,
+        session=session,
+        creating=known.creating,
+        source=source,
+        pid=pid if owner is None or pid else -1,
+        progress=progress,
+    )
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """What a text says. ``intact`` bytes can be built on; ``trouble`` is "" or what is wrong."""
+
+    known: _Known
+    intact: int
+    trouble: str = ""
+    header: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _read(data: bytes, key: Key | None) -> _Reading:
+    """Replay a text that should be the journal of ``key`` (of any upload when None)."""
+    known, header = _Known({}), {}
+    position = intact = 0
+    torn = damaged = False
+    for raw in data.split(b"\n")[:-1]:  # what has no newline is torn
+        position += len(raw) + 1
+        content = _decode(raw)
+        if content is None:
+            torn = True
+            continue
+        damaged = damaged or torn  # something intact follows: that was no torn end
+        try:
+            if "chunkup" not in content:
+                known.add(content)
+            elif content["chunkup"] != VERSION:
+                return _Reading(_Known({}), 0, "was written by another version of chunkup")
+            elif key and [content[name] for name in ("target", "account", "identity")] != [
+                key.target,
+                key.account,
+                key.source,
+            ]:
+                return _Reading(_Known({}), 0, "is that of another upload")
+            else:
+                header = content
+                known.source = content["source"]
+                known.started_at = content["started_at"]
+        except (KeyError, TypeError, ValueError):
+            damaged = True
+        if not torn:
+            intact = position
+    if damaged:
+        return _Reading(known, intact, "is damaged", header)
+    if not header:
+        return _Reading(_Known({}), 0, "is not one of ours" if data else "is empty")
+    return _Reading(known, intact, "", header)
+
+
+class _Known:
+    """What the lines so far amount to."""
+
+    def __init__(self, source: Mapping[str, Any]) -> None:
+        self.source = source
+        self.started_at = 0.0
+        self._forget()
+
+    def _forget(self) -> None:
+        self.session: Session | None = None
+        self.parts: dict[int, PartDone] = {}
+        self.acknowledged: set[int] = set()
+        self.creating = False
+
+    def add(self, content: Mapping[str, Any]) -> None:
+        """Take one line in. Raises ``KeyError``, ``TypeError`` or ``ValueError`` for nonsense."""
+        match content["is"]:
+            case "creating":
+                self.creating = True
+            case "started":
+                session = Session.from_json(content["session"])
+                if self.session is None or self.session.upload_id != session.upload_id:
+                    self._forget()
+                self.session, self.creating = session, False
+            case "part":
+                receipt = PartReceipt(
+                    content["n"], content["size"], content["token"], content["sum"]
+                )
+                self.parts[receipt.number] = PartDone(receipt, content["crc64"])
+            case "acknowledged":
+                self.acknowledged.update(content["numbers"])
+            case "restarted":
+                self._forget()
+                self.source = content["source"]
+            case other:
+                raise ValueError(f"unknown line {other!r}")
+
+    def past(self) -> Past:
+        return Past(
+            session=self.session,
+            parts=dict(self.parts),
+            acknowledged=frozenset(self.acknowledged),
+            creating=self.creating,
+            source=self.source,
+            started_at=self.started_at,
+        )
+
+
+def _to_json(record: Record, source: Mapping[str, Any]) -> dict[str, Any]:
+    match record:
+        case Creating():
+            return {"is": "creating"}
+        case Started(session):
+            # Parts that are reused have their own lines, or the server tells again.
+            return {"is": "started", "session": session.to_json()}
+        case PartDone(receipt, crc64):
+            return {
+                "is": "part",
+                "n": receipt.number,
+                "size": receipt.size,
+                "token": receipt.token,
+                "sum": receipt.checksum,
+                "crc64": crc64,
+            }
+        case Acknowledged(numbers):
+            return {"is": "acknowledged", "numbers": list(numbers)}
+        case Restarted(reason):
+            # The file may be another one now, so say again what it is.
+            return {"is": "restarted", "reason": reason, "source": dict(source)}
+
+
+def _encode(content: Mapping[str, Any]) -> bytes:
+    text = json.dumps(content, separators=(",", ":")).encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def _decode(line: bytes) -> dict[str, Any] | None:
+    """Return what a line holds, None when its checksum does not hold."""
+    checksum, _, text = line.partition(b" ")
+    if checksum != b"%08x" % zlib.crc32(text):
+        return None
+    content = json.loads(text)
+    return content if isinstance(content, dict) else None
+
+
+def _cannot_write(error: OSError, begun: bool = False) -> str:
+    reason = error.strerror or str(error)
+    left = "from what it holds by now" if begun else "if it is interrupted"
+    able = "can be resumed only" if begun else "cannot be resumed"
+    return f"the journal cannot be written ({reason}): the upload goes on, but {able} {left}"
