@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from . import digests, plan, preflight
+from . import digests, plan
 from .errors import (
     AuthError,
     IntegrityError,
@@ -39,6 +39,7 @@ from .events import (
     State,
     Stopped,
     Waiting,
+    Warned,
 )
 from .feed import HELD, Feed, OrderedFeed
 from .journal import Acknowledged, Creating, Journal, Past
@@ -187,10 +188,12 @@ class Upload:
     async def _preflight(self) -> None:
         """Look at the content, if its kind has rules; warnings are shown, not obeyed."""
         if self.options.check and self.provider.kind:
+            from . import preflight
+
             name = self.source.info.name
             report = await preflight.check(self.source, self.provider.kind, name=name)
             for warning in report.warnings:
-                self._emit(Waiting(warning))
+                self._emit(Warned(warning))
 
     async def _persist(self) -> Result:
         """Run once, and once more after each kind of trouble a new session can mend."""
@@ -279,6 +282,7 @@ class Upload:
 
     async def _open(self) -> tuple[Session, Sequence[PartReceipt]]:
         past = self.journal.replay()
+        self._warn_of_journal()
         if past.session is not None:
             self.session = past.session
             if self._fresh:
@@ -295,7 +299,7 @@ class Upload:
         file = self.source.info
         preferred = self.options.part_size or self._preferred()
         part_size = plan.choose_part_size(file.size, preferred, self.provider.rules)
-        await self.journal.write(Creating(part_size))
+        await self.journal.write(Creating())
         session = await self._run(lambda provider: provider.create(file, part_size))
         await self.journal.write(Started(session))
         return session, ()
@@ -489,6 +493,10 @@ class Upload:
             self._moved += max(0, size - self._flight[number])
             self._flight[number] = size
 
+    def _warn_of_journal(self) -> None:
+        if self.journal.problem and self.journal.problem not in self.progress.warnings:
+            self._emit(Warned(self.journal.problem))
+
     async def _tick(self) -> None:
         """Ten times a second, tell how far the parts in flight are."""
         told: dict[int, int] = {}
@@ -500,6 +508,7 @@ class Upload:
                 told = dict(self._flight)
                 self._emit(PartSent(told))
                 self.journal.beat(f"{self.progress.percent} %")
+                self._warn_of_journal()
 
     def _emit(self, event: Event) -> None:
         if self.progress.state.ended:
@@ -548,10 +557,11 @@ class _Reports:
         every = self._upload.provider.rules.report_every
         while self._pending:
             batch, self._pending = self._pending[:every], self._pending[every:]
-            await self._upload._run(
-                lambda provider, batch=batch: provider.acknowledge(self._session, batch)
-            )
+            await self._upload._run(self._verb(batch))
             await self._upload.journal.write(Acknowledged(tuple(r.number for r in batch)))
+
+    def _verb(self, batch: Sequence[PartReceipt]) -> Callable[[Provider], Flow[None]]:
+        return lambda provider: provider.acknowledge(self._session, batch)
 
 
 def _first_cause(error: BaseException) -> BaseException:

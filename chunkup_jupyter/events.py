@@ -96,6 +96,13 @@ class Waiting(Event):
 
 
 @dataclass(frozen=True)
+class Warned(Event):
+    """Something the user should know that stops nothing; it stays in ``Progress.warnings``."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class Restarted(Event):
     """The upload begins anew, and why: the session was lost, or the file changed."""
 
@@ -147,6 +154,7 @@ _END: dict[type[Event], State] = {
 NEXT: dict[State, dict[type[Event], State]] = {
     State.PREPARING: {
         Waiting: State.PREPARING,
+        Warned: State.PREPARING,
         PartRetried: State.PREPARING,
         Restarted: State.PREPARING,
         Started: State.UPLOADING,
@@ -157,6 +165,7 @@ NEXT: dict[State, dict[type[Event], State]] = {
         PartRetried: State.UPLOADING,
         PartDone: State.UPLOADING,
         Waiting: State.UPLOADING,
+        Warned: State.UPLOADING,
         Paused: State.PAUSED,
         Completing: State.COMPLETING,
         Restarted: State.PREPARING,
@@ -167,6 +176,7 @@ NEXT: dict[State, dict[type[Event], State]] = {
         PartRetried: State.PAUSED,
         PartDone: State.PAUSED,
         Waiting: State.PAUSED,
+        Warned: State.PAUSED,
         Resumed: State.UPLOADING,
         Restarted: State.PREPARING,
         **_END,
@@ -174,6 +184,7 @@ NEXT: dict[State, dict[type[Event], State]] = {
     State.COMPLETING: {
         PartRetried: State.COMPLETING,
         Waiting: State.COMPLETING,
+        Warned: State.COMPLETING,
         Processing: State.PROCESSING,
         Restarted: State.PREPARING,
         Completed: State.COMPLETED,
@@ -182,6 +193,7 @@ NEXT: dict[State, dict[type[Event], State]] = {
     State.PROCESSING: {
         PartRetried: State.PROCESSING,
         Waiting: State.PROCESSING,
+        Warned: State.PROCESSING,
         Processing: State.PROCESSING,
         Restarted: State.PREPARING,
         Completed: State.COMPLETED,
@@ -216,6 +228,8 @@ class Progress:
     expires_at: float | None = None
     note: str = ""
     """What is being waited for or retried, in words; "" when all is well."""
+    warnings: tuple[str, ...] = ()
+    """What the user should know, oldest first."""
     result: Result | None = None
     error: BaseException | None = None
 
@@ -279,6 +293,8 @@ class Progress:
                 )
             case Waiting(reason) | Processing(reason):
                 return replace(self, state=state, note=reason)
+            case Warned(text):
+                return replace(self, state=state, warnings=(*self.warnings, text))
             case Restarted(reason):
                 return replace(
                     self,

@@ -221,6 +221,11 @@ class Job:
         return self._upload.session
 
     @property
+    def numbers_done(self) -> frozenset[int]:
+        """The numbers of the parts that are there, for a view that comes late."""
+        return frozenset(self._upload._sums)
+
+    @property
     def jobs(self) -> int:
         """How many parts may be in the air now."""
         return self._upload.pace.limit
@@ -342,11 +347,14 @@ class Job:
             self._plan = _plan(order, source)
             journal = open_journal(
                 order.state,
-                Key(
-                    target=order.provider.url,
-                    account=order.provider.account,
-                    source=source.identity,
-                ),
+                Key(order.provider.url, order.provider.account, source.identity),
+                source={
+                    "spelled": source.spelled,
+                    "name": source.info.name,
+                    "size": source.info.size,
+                    "fingerprint": source.info.fingerprint,
+                    "words": _spell(order),
+                },
             )
         except BaseException:
             source.close()
@@ -661,15 +669,15 @@ def _plan(order: Order, source: Source) -> Plan:
 def _spell(order: Order) -> list[str]:
     """Return destination and options as words of the magic's line."""
     words = [shlex.quote(order.dest)]
-    declared = {
-        field.name: field.metadata
+    flags = {
+        field.name: field.metadata.get("flag")
         for field in dataclasses.fields(order.provider)
         if field.metadata.get("option")
     }
     for name, value in order.spelled.items():
         if value is None or isinstance(value, Secret):
             continue
-        flag = declared.get(name, {}).get("flag") or "--" + name.replace("_", "-")
+        flag = flags.get(name) or "--" + name.replace("_", "-")
         if value is False:
             words.append(f"--no-{flag[2:]}")
         elif value is True:

@@ -404,8 +404,8 @@ class _Watch:
         self._arm(self._patience.connect + self._patience.idle)
         return self
 
-    async def __aexit__(self, *exc: Any) -> bool | None:
-        return await self._timeout.__aexit__(*exc)
+    async def __aexit__(self, *exc: Any) -> None:
+        await self._timeout.__aexit__(*exc)
 
     def reading_source(self) -> None:
         """The source may take its time: nothing is late until it has delivered."""

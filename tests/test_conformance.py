@@ -1,0 +1,43 @@
+"""Every provider sits the exam."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from chunkup_jupyter.conformance import ProviderConformance
+from chunkup_jupyter.providers.openai import OpenAI
+from chunkup_jupyter.sandbox.openai import OpenAISandbox
+from chunkup_jupyter.secrets import Secret
+
+
+class TestOpenAI(ProviderConformance):
+    def sandbox(self, now):
+        made = OpenAISandbox(now=now)
+        made.shrink(max_part=50)
+        return made
+
+    def provider(self, sandbox, now):
+        made = OpenAI.from_url(
+            "openai:user_data", base_url=sandbox.base_url, api_key=Secret(sandbox.api_key)
+        )
+        return replace(made, rules=replace(made.rules, max_part=50))
+
+
+class TestOpenAICountingDuplicates(TestOpenAI):
+    """The other reading of the vendor's words: bytes sent twice count twice.
+
+    One new session is begun for that, not many, so faults are rarer here.
+    """
+
+    uploads = 100
+    rates = (0.0, 0.02)
+    part_sizes = (100, 300)
+
+    def sandbox(self, now):
+        made = super().sandbox(now)
+        made.shrink(count_duplicates=True, max_part=300)
+        return made
+
+    def provider(self, sandbox, now):
+        made = super().provider(sandbox, now)
+        return replace(made, rules=replace(made.rules, max_part=300))
