@@ -62,8 +62,9 @@ RULES = Rules(
     max_parts=1000,  # not documented; the SDK never needs more than 128
     life=3600,  # "one hour", Create upload, API reference, read 2026-08
     digest="md5",
-    # What the SDK (3.52) retries. 409 is a lock held by another request, not a decision.
-    retry_on=frozenset({408, 409, 429, *range(500, 600)} - {501, 505, 507, 511}),
+    # The SDK (3.52) retries 408, 409 ("lock timeout", its comment says) and 429, and
+    # everything from 500 on; these are the ones of those that pass by waiting.
+    retry_on=frozenset({408, 409, 429, 500, 502, 503, 504, *range(520, 525), 529}),
     fatal_codes=frozenset(
         {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
     ),
@@ -104,7 +105,7 @@ def _expiry(text: str | int) -> int:
     return seconds
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class _Uploads(Provider):
     """What OpenAI and Azure OpenAI share: everything but addresses and keys."""
 
@@ -125,11 +126,11 @@ class _Uploads(Provider):
     """The file's MD5 in hex as the caller knows it; completing other bytes is refused."""
     timeout: float | None = None
     """Seconds an answer may take after the last byte was sent; None for the usual ones."""
-    extra_headers: Mapping[str, str] = field(default_factory=dict, repr=False, hash=False)
+    extra_headers: Mapping[str, str] = field(default_factory=dict, hash=False)
     """Sent with every request; credentials and framing cannot be replaced."""
-    extra_query: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
+    extra_query: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """Sent with every request."""
-    extra_body: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
+    extra_body: Mapping[str, Any] = field(default_factory=dict, hash=False)
     """More keys for the JSON that creates the upload."""
 
     def __post_init__(self) -> None:
@@ -156,6 +157,9 @@ class _Uploads(Provider):
         for need in self.needs:
             if need.secret:
                 self._set(need.field, _as_secret(getattr(self, need.field), need.variables[0]))
+
+    def __repr__(self) -> str:
+        return f"<{self.url} at {shown(self._base)}>"
 
     # -- where
 
@@ -549,7 +553,7 @@ class _Uploads(Provider):
             raise InvalidUpload(f"extra_body may not replace {', '.join(sorted(fixed))}")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class OpenAI(_Uploads):
     """Files at OpenAI, or at a server that offers the same API."""
 
@@ -603,7 +607,7 @@ class OpenAI(_Uploads):
         return f"from openai import OpenAI\n\nclient = OpenAI({_arguments(given)})"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class AzureOpenAI(_Uploads):
     """Files at an Azure OpenAI resource, by key or by Entra token."""
 
@@ -710,10 +714,10 @@ class AzureOpenAI(_Uploads):
 # What people do next, by purpose; models named in OpenAI's guides, read 2026-11.
 _USES = {
     "fine-tune": "job = client.fine_tuning.jobs.create(\n"
-    '    training_file="{id}", model="gpt-4.1-mini-2025-04-14"\n)\njob.id',
+    '    training_file="{id}",\n    model="gpt-4.1-mini-2025-04-14",\n)\njob.id',
     "batch": "batch = client.batches.create(\n"
-    '    input_file_id="{id}", endpoint="/v1/chat/completions", completion_window="24h"\n'
-    ")\nbatch.id",
+    '    input_file_id="{id}",\n    endpoint="/v1/chat/completions",\n'
+    '    completion_window="24h",\n)\nbatch.id',
     "assistants": 'store = client.vector_stores.create(name="my files")\n'
     'client.vector_stores.files.create(vector_store_id=store.id, file_id="{id}")',
     "user_data": 'store = client.vector_stores.create(name="my files")\n'

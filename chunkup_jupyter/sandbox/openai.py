@@ -151,7 +151,7 @@ class OpenAISandbox(Sandbox):
                     }
                 },
             )
-        fields = {**answer.headers, "x-request-id": random_key("req_")}
+        fields = {**answer.headers, "x-request-id": _id("req_")}
         return Answer(answer.status, Headers(fields), answer.content, blob=answer.blob)
 
     # -- calls
@@ -229,7 +229,7 @@ class OpenAISandbox(Sandbox):
         now = int(self.now())
         life = self.limits.azure_session_seconds if azure else self.limits.session_seconds
         upload = _Upload(
-            id=random_key("upload_"),
+            id=_id("upload_"),
             created=now,
             expires=now + life,
             size=size,
@@ -251,7 +251,7 @@ class OpenAISandbox(Sandbox):
             raise _No(400, "A part must hold at least one byte.", "data")
         if data.size > self.limits.max_part:
             raise _No(413, f"A part takes at most {self.limits.max_part} bytes.", "data")
-        part_id = random_key("part_")
+        part_id = _id("part_")
         upload.parts[part_id] = data
         answer = {
             "id": part_id,
@@ -399,7 +399,7 @@ class OpenAISandbox(Sandbox):
     def _keep(self, data: Blob, filename: str, purpose: str, keep: int | None) -> dict[str, Any]:
         now = int(self.now())
         shown: dict[str, Any] = {
-            "id": random_key("file-"),
+            "id": _id("file-"),
             "object": "file",
             "bytes": data.size,
             "created_at": now,
@@ -518,6 +518,10 @@ def _json(
     return asked
 
 
+def _id(prefix: str) -> str:
+    return random_key(prefix)[: len(prefix) + 24]
+
+
 def _check_purpose(purpose: Any) -> None:
     if purpose not in PURPOSES:
         raise _No(400, f"'{str(purpose)[:80]}' is not one of {list(PURPOSES)}", "purpose")
@@ -525,7 +529,7 @@ def _check_purpose(purpose: Any) -> None:
 
 def _fine_tuning_job(asked: Mapping[str, Any], now: int) -> dict[str, Any]:
     return {
-        "id": random_key("ftjob-"),
+        "id": _id("ftjob-"),
         "object": "fine_tuning.job",
         "created_at": now,
         "error": None,
@@ -545,7 +549,7 @@ def _fine_tuning_job(asked: Mapping[str, Any], now: int) -> dict[str, Any]:
 
 def _batch(asked: Mapping[str, Any], now: int) -> dict[str, Any]:
     return {
-        "id": random_key("batch_"),
+        "id": _id("batch_"),
         "object": "batch",
         "completion_window": str(asked.get("completion_window", "24h")),
         "created_at": now,
@@ -558,7 +562,7 @@ def _batch(asked: Mapping[str, Any], now: int) -> dict[str, Any]:
 def _vector_store(asked: Mapping[str, Any], now: int) -> dict[str, Any]:
     counts = ("cancelled", "completed", "failed", "in_progress", "total")
     return {
-        "id": random_key("vs_"),
+        "id": _id("vs_"),
         "object": "vector_store",
         "created_at": now,
         "file_counts": dict.fromkeys(counts, 0),
