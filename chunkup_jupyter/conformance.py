@@ -96,8 +96,14 @@ class Diary:
         self.events.append(event)
 
     def done(self) -> list[int]:
-        """Return the numbers of the parts that were finished, as often as they were."""
-        return [event.receipt.number for event in self.events if isinstance(event, PartDone)]
+        """Return the numbers of the parts finished since it last began anew."""
+        numbers: list[int] = []
+        for event in self.events:
+            if isinstance(event, Restarted):
+                numbers.clear()
+            elif isinstance(event, PartDone):
+                numbers.append(event.receipt.number)
+        return numbers
 
     def restarted(self) -> bool:
         """Say whether the upload began anew."""

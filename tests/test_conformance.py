@@ -6,7 +6,9 @@ from dataclasses import replace
 
 from chunkup_jupyter.conformance import ProviderConformance
 from chunkup_jupyter.providers.openai import OpenAI
+from chunkup_jupyter.providers.twelvelabs import TwelveLabs
 from chunkup_jupyter.sandbox.openai import OpenAISandbox
+from chunkup_jupyter.sandbox.twelvelabs import TwelveLabsSandbox
 from chunkup_jupyter.secrets import Secret
 
 
@@ -32,6 +34,7 @@ class TestOpenAICountingDuplicates(TestOpenAI):
     uploads = 100
     rates = (0.0, 0.02)
     part_sizes = (100, 300)
+    test_every_verb_may_be_repeated = None  # a part sent twice is what this server refuses
 
     def sandbox(self, now):
         made = super().sandbox(now)
@@ -41,3 +44,20 @@ class TestOpenAICountingDuplicates(TestOpenAI):
     def provider(self, sandbox, now):
         made = super().provider(sandbox, now)
         return replace(made, rules=replace(made.rules, max_part=300))
+
+
+class TestTwelveLabs(ProviderConformance):
+    file_name = "film.mp4"
+
+    def sandbox(self, now):
+        made = TwelveLabsSandbox(now=now)
+        made.shrink(chunk_size=16)
+        return made
+
+    def provider(self, sandbox, now):
+        return TwelveLabs.from_url(
+            "twelvelabs:video",
+            base_url=sandbox.base_url,
+            api_key=Secret(sandbox.api_key),
+            now=now,
+        )
