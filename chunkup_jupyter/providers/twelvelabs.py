@@ -142,6 +142,9 @@ class TwelveLabs(Provider):
         if isinstance(self.api_key, str):
             object.__setattr__(self, "api_key", Secret(self.api_key))
         object.__setattr__(self, "base_url", self.base_url.rstrip("/"))
+        if not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", self.type):
+            choices = ", ".join(f"twelvelabs:{each}" for each in TYPES)
+            raise InvalidUpload(f"TwelveLabs needs to know what the file is: {choices}")
         parts = urlsplit(self.base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InvalidUpload("the base URL of TwelveLabs begins with https:// and names a host")
@@ -161,14 +164,9 @@ class TwelveLabs(Provider):
 
         Raises ``InvalidUpload`` when neither names a type.
         """
-        known = {name: value for name, value in fields.items() if value is not None}
-        kind = str(known.pop("type", "") or url.partition(":")[2].strip("/"))
-        if not kind:
-            choices = ", ".join(f"twelvelabs:{each}" for each in TYPES)
-            raise InvalidUpload(f"say what the file is: {choices}")
-        if not re.fullmatch(r"[A-Za-z0-9_-]{1,40}", kind):
-            raise InvalidUpload(f"{kind!r} is no type; there are {', '.join(TYPES)}")
-        return cls(type=kind.lower(), **known)
+        given = {name: value for name, value in fields.items() if value is not None}
+        kind = given.pop("type", "") or url.partition(":")[2].strip("/")
+        return cls(type=str(kind).lower(), **given)
 
     @property
     def url(self) -> str:
@@ -278,11 +276,12 @@ class TwelveLabs(Provider):
             if not _worth_a_fresh_url(response, etag):
                 break
         code, message = problem(response)
+        host = response.host or "the storage"
         if response.status == 404 and code in ("NoSuchUpload", ""):
             raise SessionLost(f"{doing}: TwelveLabs' storage no longer knows this upload")
         if response.status == 403:
             raise Refused(
-                f"{doing}: {response.host} refused {_TRIES} fresh URLs: {code} {message}".rstrip(),
+                f"{doing}: {host} refused {_TRIES} fresh URLs: {code} {message}".rstrip(": "),
                 status=403,
                 code=code,
                 request_id=request_id(response),
@@ -291,8 +290,7 @@ class TwelveLabs(Provider):
         expect(response, doing=doing)
         if not etag:
             raise ProtocolError(
-                f"{doing}: {response.host} answered {response.status} without an ETag, "
-                f"{_TRIES} times",
+                f"{doing}: {host} answered {response.status} without an ETag, {_TRIES} times",
                 status=response.status,
                 host=response.host,
             )
@@ -345,20 +343,18 @@ class TwelveLabs(Provider):
         if not state.done:
             state = yield from self._state(session)
             unknown = [each for each in receipts if each.number not in state.completed]
-            if lost := {each.number for each in unknown if not each.token}:
+            lost = state.failed | {each.number for each in unknown if not each.token}
+            if lost and not state.done:
                 raise _resend(lost, state.why)
             for batch in _batches(unknown):
                 response = yield from self._report(session, batch)
+                state = yield from self._state(session, whole=False)
+                if state.done:
+                    break
                 if response.status == 400:
-                    state = yield from self._state(session, whole=False)
-                    if not state.done:
-                        code, message = problem(response)
-                        raise _resend({each.number for each in batch}, message or code)
-                else:
-                    _expect(response, "reporting parts")
-            state = yield from self._state(session, whole=False)
-            if state.failed:
-                raise _resend(state.failed, state.why)
+                    code, message = problem(response)
+                    raise _resend({each.number for each in batch}, message or code)
+                _expect(response, "reporting parts")
         if not state.done:
             return NotYet(_POLL, "TwelveLabs is putting the parts together")
         self._forget(session)
@@ -380,7 +376,10 @@ class TwelveLabs(Provider):
         response = yield self._request("GET", f"/assets/{encoded(asset)}")
         if response.status != 200:
             return None
-        data = json_of(response)
+        try:
+            data = json_of(response)
+        except ProtocolError:
+            return None
         if data.get("status") != "ready" or data.get("size") != session.file.size:
             return None
         return self._result(session, {}, ("size of the asset, by TwelveLabs",))
@@ -766,10 +765,9 @@ def check_presigned(url: object, base_url: str) -> str:
         raise refused("has no proper host")
     address = _address(host)
     if address is not None:
-        near = address.is_loopback or address.is_private
-        if address.is_link_local or address.is_multicast or address.is_unspecified:
-            raise refused("is not public")
-        if not (address.is_global or (local and near)):
+        never = address.is_link_local or address.is_multicast or address.is_unspecified
+        near = local and address.is_private  # loopback is part of it
+        if never or not (near or (address.is_global and not address.is_reserved)):
             raise refused("is not public")
     elif not local:
         labels = host.rstrip(".").split(".")
@@ -789,10 +787,12 @@ def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
             six = ipaddress.IPv6Address(host)
         except ValueError:
             return ipaddress.IPv6Address("::")  # not an address and not a name either
-        nat64 = int(six) >> 32 == 0x0064FF9B << 64
-        low = ipaddress.IPv4Address(int(six) & 0xFFFFFFFF)
-        teredo = six.teredo[1] if six.teredo else None
-        return six.ipv4_mapped or six.sixtofour or teredo or (low if nat64 else six)
+        if six.is_site_local:
+            return ipaddress.IPv6Address("::")  # private long ago, and "global" to Python
+        inner = six.ipv4_mapped or six.sixtofour or (six.teredo[1] if six.teredo else None)
+        if int(six) >> 32 in (0x0064FF9B << 64, 0) and int(six) > 0xFFFF:  # NAT64, compatible
+            inner = ipaddress.IPv4Address(int(six) & 0xFFFFFFFF)
+        return inner or six
     labels = host.rstrip(".").split(".")
     if not re.fullmatch(r"0x[0-9a-f]*|[0-9]+", labels[-1]):
         return None
@@ -893,9 +893,9 @@ def _instant(value: object, otherwise: float) -> float:
     if value is None:
         return otherwise
     try:
-        moment = datetime.fromisoformat(str(value))
+        moment = datetime.fromisoformat(value)  # type: ignore[arg-type]  # refused below
         return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError):
+    except (TypeError, ValueError, OverflowError):
         raise ProtocolError(f"TwelveLabs answered the time {clean(value, 40)}") from None
 
 
