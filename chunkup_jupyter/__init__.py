@@ -1,3 +1,107 @@
-"""Big files from a notebook to providers that take them in parts."""
+"""Big files from a notebook to providers that take them in parts.
+
+In a cell, ``%load_ext chunkup_jupyter`` and then ``%chunkup FILE DEST``; in Python,
+``upload(source, dest)`` and ``start(source, dest)``; from a shell, ``chunkup FILE DEST``.
+"""
+
+# ruff: noqa: F401  these imports are for type checkers; __all__ is made from the table
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from .errors import (
+        AlreadyUploading,
+        AnswerLost,
+        AuthError,
+        ChunkupError,
+        CredentialsMissing,
+        EmptyFile,
+        InsecureConnection,
+        IntegrityError,
+        InvalidUpload,
+        NameNeeded,
+        NotRegularFile,
+        OutcomeUnknown,
+        ProtocolError,
+        ProviderError,
+        Refused,
+        SessionLost,
+        SourceChanged,
+        SourceError,
+        SourceGone,
+        Unreachable,
+        UploadCancelled,
+        UploadInterrupted,
+    )
+    from .events import Event, Progress, State
+    from .jobs import Client, Job, drive, list_jobs, start, upload
+    from .jobs import plan as dry_run
+    from .model import FileInfo, Part, PartReceipt, Provider, Session
+    from .plan import Plan
+    from .providers.openai import AzureOpenAI, OpenAI
+    from .providers.oss import OSS
+    from .providers.twelvelabs import TwelveLabs
+    from .results import UploadResult
+    from .secrets import Secret
+    from .ui.panel import Panel
+
+# Where each public name lives. Nothing is imported until it is asked for, and none of
+# them equals a module's name: importing the module would replace it.
+_HOMES = {
+    "errors": (
+        "AlreadyUploading AnswerLost AuthError ChunkupError CredentialsMissing EmptyFile "
+        "InsecureConnection IntegrityError InvalidUpload NameNeeded NotRegularFile "
+        "OutcomeUnknown ProtocolError ProviderError Refused SessionLost SourceChanged "
+        "SourceError SourceGone Unreachable UploadCancelled UploadInterrupted"
+    ),
+    "events": "Event Progress State",
+    "jobs": "Client Job drive dry_run list_jobs start upload",
+    "model": "FileInfo Part PartReceipt Provider Session",
+    "plan": "Plan",
+    "providers.openai": "AzureOpenAI OpenAI",
+    "providers.oss": "OSS",
+    "providers.twelvelabs": "TwelveLabs",
+    "results": "UploadResult",
+    "secrets": "Secret",
+    "ui.panel": "Panel",
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names.split()}
+_SPELLED = {"dry_run": "plan"}  # in its module; here the module ``plan`` has that name
+
+__all__ = [
+    "__version__",
+    "load_ipython_extension",
+    "unload_ipython_extension",
+    *sorted(_HOME),
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_HOME[name]}", __name__), _SPELLED.get(name, name))
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOME})
+
+
+def load_ipython_extension(shell: Any) -> None:
+    """Add ``%chunkup`` to a shell. Prints nothing."""
+    from .ui.magic import load
+
+    load(shell)
+
+
+def unload_ipython_extension(shell: Any) -> None:
+    """Remove everything that loading added."""
+    from .ui.magic import unload
+
+    unload(shell)

@@ -1,0 +1,145 @@
+"""The magic's grammar from a shell: ``chunkup FILE DEST [options]``, or a verb.
+
+Progress goes to standard error; the result's id stands alone on the last line of
+standard output. Exit status: 0 only after the provider confirmed, 1 for a failed
+upload, 2 for a line that cannot be understood, 130 for an interrupt.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from types import FrameType
+from typing import Any, NoReturn
+
+from .errors import ChunkupError, InvalidUpload, UploadInterrupted
+from .ui.grammar import BadLine, HelpAsked, Line, help_text, parse
+
+FAILED, USAGE, INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Carry out one line; return the exit status."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if words[:1] == ["sandbox"]:
+        from .sandbox.command import main as sandbox
+
+        return sandbox(words[1:])
+    if not words:
+        print(help_text().rstrip())
+        return USAGE
+    try:
+        line = parse(words)
+        _fit_for_a_shell(line)
+    except HelpAsked as asked:
+        print(str(asked).rstrip())
+        return 0
+    except BadLine as error:
+        print(f"chunkup: {error}", file=sys.stderr)
+        return USAGE
+    with _stopping():
+        return _carry_out(line)
+
+
+def run() -> NoReturn:
+    """Be the ``chunkup`` program."""
+    status = main()
+    # Where a pipe was closed early there is nobody to tell.
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.flush()
+    sys.exit(status)
+
+
+def _carry_out(line: Line) -> int:
+    # Imported here, so that help and usage errors come at once.
+    from .ui import running, trouble, verbs, words
+    from .ui.bars import View, choose
+
+    trail = running.Trail()
+
+    def view(line: Line) -> View:
+        return choose("text" if line.progress == "auto" else line.progress)
+
+    try:
+        if line.verb:
+            outcome = running.block(verbs.carry_out(line, view, trail, prompt="chunkup "))
+            print(outcome.text if isinstance(outcome, verbs.Told) else str(outcome))
+            return 0
+        outcome = running.block(running.steps(line, view, trail))
+    except running.SomeFailed as error:
+        for one in error.results:
+            if not isinstance(one, BaseException) and getattr(one, "error", None) is None:
+                print(one)
+        for one in error.results:
+            reason = one if isinstance(one, BaseException) else getattr(one, "error", None)
+            if reason is not None:
+                job = None if isinstance(one, BaseException) else one
+                _explain(trouble, reason, job, line)
+        return FAILED
+    except UploadInterrupted as error:
+        _explain(trouble, error, trail.job, line)
+        return INTERRUPTED
+    except KeyboardInterrupt:
+        trouble.tell("chunkup: interrupted")
+        return INTERRUPTED
+    except ChunkupError as error:
+        _explain(trouble, error, trail.job, line)
+        usage = isinstance(error, InvalidUpload) and trail.job is None
+        return USAGE if usage else FAILED
+    for one in outcome if isinstance(outcome, list) else [outcome]:
+        print(words.plan_text(one, sandbox=line.sandbox) if line.dry_run else str(one))
+    return 0
+
+
+def _explain(trouble: Any, error: BaseException, job: Any, line: Line) -> None:
+    text = trouble.screen(
+        error,
+        job,
+        prompt="chunkup ",
+        debug=line.debug,
+        sandbox=line.sandbox,
+        sources=(line.sources, line.dest),
+    )
+    trouble.tell(text)
+
+
+def _fit_for_a_shell(line: Line) -> None:
+    if line.detach:
+        raise BadLine("--detach is for notebooks; a shell has & and nohup")
+    if line.out:
+        raise BadLine("--out names a notebook's variable; a shell has $(…)")
+    if line.progress in ("html", "widget"):
+        raise BadLine(f"--progress {line.progress} is for notebooks; there are auto, text and none")
+    if line.verb == "panel":
+        raise BadLine("the panel needs a notebook: %chunkup panel")
+
+
+@contextlib.contextmanager
+def _stopping() -> Iterator[None]:
+    """Let SIGTERM stop as Ctrl-C does, resumably; a second signal does not wait."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    count = 0
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        nonlocal count
+        count += 1
+        if count > 1:
+            os._exit(INTERRUPTED)
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+if __name__ == "__main__":
+    run()

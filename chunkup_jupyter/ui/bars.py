@@ -1,0 +1,168 @@
+"""Progress in a terminal: one tqdm bar for the whole upload, or plain lines in a log."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol, TextIO
+
+from ..errors import InvalidUpload
+from ..events import Event, Meter, PartRetried, Progress, Restarted, Started, State
+from . import words
+
+LOG_EVERY = 10.0  # seconds between two lines in a log, unless the state changes
+
+
+class View(Protocol):
+    """Something that shows one upload: a listener that learns its job, and ends."""
+
+    def __call__(self, event: Event, progress: Progress) -> None: ...
+    def follow(self, job: Any) -> None:
+        """Begin to show ``job`` (events may have come before)."""
+
+    def close(self) -> None:
+        """Show the last state, and let go of everything. May be repeated."""
+
+    shows_result: bool
+    """Whether the last state that stays on screen is the result itself."""
+
+
+class Quiet:
+    """Shows nothing."""
+
+    shows_result = False
+
+    def __call__(self, event: Event, progress: Progress) -> None: ...
+    def follow(self, job: Any) -> None: ...
+    def close(self) -> None: ...
+
+
+class Bar:
+    """One total bar on standard error: bytes, rate, time left, parts, retries, state."""
+
+    shows_result = False
+
+    def __init__(self, file: TextIO | None = None) -> None:
+        self._file = file or sys.stderr
+        self._lock = threading.Lock()
+        self._last: Progress | None = None
+        self._bar: Any = None
+        self._closed = False
+
+    def follow(self, job: Any) -> None:
+        """Draw the bar."""
+        from tqdm import tqdm
+
+        class Total(tqdm):  # type: ignore[misc]
+            monitor_interval = 0  # its watching thread would outlive the upload
+
+        mark = "[sandbox] " if job.sandbox else ""
+        with self._lock:
+            self._bar = Total(
+                desc=f"{mark}{job.name} → {job.target}",
+                total=job.progress.total or job.plan.file.size,
+                unit="B",
+                unit_scale=True,
+                file=self._file,
+                dynamic_ncols=True,
+                mininterval=0.1,
+                leave=True,
+            )
+            self._draw(self._last or job.progress)
+
+    def __call__(self, event: Event, progress: Progress) -> None:
+        with self._lock:
+            self._last = progress
+            if self._bar is None or self._closed:
+                return
+            if isinstance(event, (Started, Restarted)):
+                # Bytes of an earlier run are no speed of this one.
+                self._bar.initial = progress.reused
+                self._bar.total = progress.total or self._bar.total
+            self._draw(progress)
+
+    def close(self) -> None:
+        """Draw the last state and end the line."""
+        with self._lock:
+            if self._bar is not None and not self._closed:
+                self._closed = True
+                self._draw(self._last, force=True)
+                self._bar.close()
+
+    def _draw(self, progress: Progress | None, *, force: bool = False) -> None:
+        if progress is None:
+            return
+        said = [words.headline(progress), *words.parts(progress)]
+        text = " · ".join([*said, words.shown(progress.note, 60)] if progress.note else said)
+        self._bar.set_postfix_str(text, refresh=False)
+        # tqdm draws when enough time has passed; a change of state is drawn at once.
+        self._bar.n = progress.sent
+        if force or progress.state is not State.UPLOADING:
+            self._bar.refresh()
+        else:
+            self._bar.update(0)
+
+
+class Log:
+    """Plain lines on standard error, where no terminal can redraw one."""
+
+    shows_result = False
+
+    def __init__(self, file: TextIO | None = None, clock: Callable[[], float] = time.monotonic):
+        self._file = file or sys.stderr
+        self._clock = clock
+        self._job: Any = None
+        self._said: tuple[State, int] | None = None
+        self._at = 0.0
+        self._lock = threading.Lock()
+
+    def follow(self, job: Any) -> None:
+        """Say where the upload is."""
+        self._job = job
+        self._say(job.progress)
+
+    def __call__(self, event: Event, progress: Progress) -> None:
+        if self._job is not None:
+            self._say(progress, always=isinstance(event, (PartRetried, Restarted)))
+
+    def close(self) -> None:
+        """Say the last state."""
+        if self._job is not None:
+            self._say(self._job.progress)
+
+    def _say(self, progress: Progress, *, always: bool = False) -> None:
+        with self._lock:
+            now, said = self._clock(), (progress.state, progress.percent)
+            moved = said != self._said and now - self._at >= LOG_EVERY
+            if not always and not moved and self._said and self._said[0] is progress.state:
+                return
+            self._said, self._at = said, now
+            job = self._job
+            meter: Meter | None = getattr(job, "meter", None)
+            line = words.sentence(job.name, job.target, progress, meter)
+            print(words.marked(line, job.sandbox), file=self._file, flush=True)
+
+
+def choose(progress: str, shell: Any = None, *, detached: bool = False) -> View:
+    """Return the view that ``--progress`` asks for, or the best one here.
+
+    ``shell`` is IPython's, None outside it. ``auto`` is the updating HTML view in a
+    kernel, a bar in a terminal, and plain lines where standard error is no terminal.
+    ``detached``: nobody waits, so that an error is told by the view alone.
+
+    Raises:
+        InvalidUpload: HTML was asked for where nothing can show it.
+    """
+    kernel = getattr(shell, "kernel", None) is not None
+    if progress == "none":
+        return Quiet()
+    if progress in ("html", "widget") or (progress == "auto" and kernel):
+        if shell is None:
+            raise InvalidUpload(f"--progress {progress} needs a notebook; there is text and none")
+        from .live import Live
+
+        return Live(detached=detached)
+    # A kernel's streams say that they are no terminal, yet they can redraw a line.
+    return Bar() if kernel or sys.stderr.isatty() else Log()

@@ -1,0 +1,152 @@
+"""An error as one screen: what failed, why, what is kept, what to run now."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Sequence
+from typing import Any
+
+from .. import errors, units
+from ..events import Progress
+from . import words
+
+
+def rows(
+    error: BaseException, job: Any = None, *, prompt: str = "%chunkup "
+) -> list[tuple[str, str]]:
+    """Return an error as (label, text) rows; ``job`` adds what is kept and what to run.
+
+    ``prompt`` stands before the line that resumes: ``%chunkup `` or ``chunkup ``.
+    """
+    found = [("What", _what(error, job)), ("Why", words.shown(error) or type(error).__name__)]
+    found[1:] += _server(error)
+    progress = getattr(job, "progress", None)
+    if progress is not None and (text := kept(error, progress)):
+        found.append(("Kept", text))
+    advice = now(error)
+    if advice:
+        found.append(("Now", advice))
+    line = getattr(job, "line", "")
+    if line and not isinstance(error, (errors.InvalidUpload, errors.UploadCancelled)):
+        found.append(("Run" if advice else "Now", f"{prompt}{line}"))
+    return found
+
+
+def screen(
+    error: BaseException,
+    job: Any = None,
+    *,
+    prompt: str = "%chunkup ",
+    bound: tuple[str, ...] = (),
+    debug: bool = False,
+    sandbox: bool = False,
+    sources: tuple[Sequence[str], str] = ((), ""),
+) -> str:
+    """Return an error as text of a few lines; ``debug`` adds the traceback below.
+
+    ``bound`` are the variables that hold the job; ``sources`` and destination are named
+    when there is no job yet.
+    """
+    if isinstance(error, errors.UploadInterrupted):
+        return words.marked(interrupted(job, prompt=prompt, bound=bound), sandbox)
+    found = rows(error, job, prompt=prompt)
+    if job is None and sources[0]:
+        found[0] = ("What", f"{', '.join(sources[0])} → {sources[1]} was not started")
+    if bound:
+        found.append(("Job", f"the job is in {' and '.join(bound)}; its .error is this error"))
+    if not debug and not isinstance(error, errors.InvalidUpload):
+        found.append(("More", "--debug adds the traceback"))
+    (_, title), *rest = found
+    text = f"✗ {title}\n{_indented(rest)}"
+    if debug:
+        text += "\n\n" + "".join(traceback.format_exception(error)).rstrip()
+    return words.marked(text, sandbox)
+
+
+def interrupted(job: Any, *, prompt: str = "%chunkup ", bound: tuple[str, ...] = ()) -> str:
+    """Return the one line that an interrupt ends with."""
+    progress = getattr(job, "progress", None)
+    text = f"Stopped: {getattr(job, 'name', 'the upload')}"
+    if progress is not None and progress.parts:
+        text += f", {progress.parts_done:,} of {words.plural(progress.parts, 'part')} are kept"
+    text += f". Go on with: {prompt}{getattr(job, 'line', '')}".rstrip()
+    return text + (f"   (the job is in {' and '.join(bound)})" if bound else "")
+
+
+def kept(error: BaseException, progress: Progress) -> str:
+    """Return what an ended upload leaves behind, as a phrase; "" when there was nothing."""
+    if isinstance(error, errors.UploadCancelled):
+        return "nothing; the upload was cancelled"
+    if not progress.parts:
+        return ""
+    text = (
+        f"{progress.parts_done:,} of {words.plural(progress.parts, 'part')} "
+        f"({units.size(progress.done)})"
+    )
+    if progress.expires_at is not None:
+        text += f"; the session closes at {words.when(progress.expires_at)}"
+    return text
+
+
+def now(error: BaseException) -> str:
+    """Return what to do about this kind of error; "" when its message says it."""
+    match error:
+        case errors.AuthError():
+            return "check the key and its permissions; the same line goes on afterwards"
+        case errors.CredentialsMissing():
+            return "set the variable, or add --ask-key; or try it out with --sandbox"
+        case errors.SourceChanged():
+            return "let the file come to rest; the same line then begins anew"
+        case errors.Unreachable():
+            return "when the network is back, the same line goes on"
+        case errors.AlreadyUploading():
+            return "wait for the other one, or stop it there"
+        case errors.OutcomeUnknown():
+            return "look at the provider whether the file is there before sending it again"
+        case errors.SourceGone():
+            return "bring the source back; the same line then goes on"
+    return ""
+
+
+def install(error: BaseException, text: str) -> None:
+    """Make IPython show ``text`` instead of a traceback for this one error."""
+    error._render_traceback_ = text.splitlines  # type: ignore[attr-defined]
+
+
+def tell(text: str) -> None:
+    """Write text to standard error."""
+    print(text, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _what(error: BaseException, job: Any) -> str:
+    name, target = getattr(job, "name", ""), getattr(job, "target", "")
+    where = f"{name} → {target}" if name else "the upload"
+    match error:
+        case errors.InvalidUpload() | errors.CredentialsMissing():
+            return f"{where} was not started" if name else "nothing was sent"
+        case errors.UploadCancelled():
+            return f"{where} was cancelled"
+        case errors.OutcomeUnknown():
+            return f"{where}: it is not known whether it arrived"
+    return f"{where} failed"
+
+
+def _server(error: BaseException) -> list[tuple[str, str]]:
+    """Return who answered what, as far as the message does not say it."""
+    if not isinstance(error, errors.ProviderError):
+        return []
+    said = []
+    if error.host:
+        said.append(error.host)
+    if error.status:
+        said.append(f"HTTP {error.status}")
+    if error.code:
+        said.append(words.shown(error.code, 80))
+    if error.request_id:
+        said.append(f"request id {words.shown(error.request_id, 100)}")
+    return [("Server", " · ".join(said))] if said else []
+
+
+def _indented(found: list[tuple[str, str]]) -> str:
+    return "\n".join(f"  {line}" for line in words.aligned(found).splitlines())
