@@ -213,7 +213,7 @@ def _announce(provider: str, base_url: str, sandbox: Sandbox) -> None:
     sys.stdout.flush()
     _say(f"A {provider} sandbox is up; everything sent to it is deleted when it ends.")
     for line in _POINTERS.get(provider, ()):
-        _say("  " + line.format(base_url=base_url, **{"bucket": "", **sandbox.announce()}))
+        _say("  " + line.format(base_url=base_url, base=sandbox.base, **sandbox.announce()))
 
 
 def _say(text: str) -> None:
@@ -224,7 +224,9 @@ def _say(text: str) -> None:
 # Keys are on stdout, in the line a program reads; here are their names only.
 _POINTERS: dict[str, tuple[str, ...]] = {
     "openai": ('openai.OpenAI(base_url="{base_url}", api_key=<api_key>)',),
-    "azure-openai": ('openai.OpenAI(base_url="{base_url}", api_key=<api_key>)',),
+    "azure-openai": (
+        'openai.AzureOpenAI(azure_endpoint="{base}", api_key=<api_key>, api_version="2024-10-21")',
+    ),
     "oss": (
         'oss2.Bucket(oss2.AuthV4(<access_key_id>, <access_key_secret>), "{base_url}", '
         '"{bucket}", region="{region}")',

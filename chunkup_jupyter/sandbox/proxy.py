@@ -336,8 +336,8 @@ class _Exchange:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds or None):
                 # At most what the kernel and the reader hold is taken: the rest stalls.
-                while not self._reader.at_eof():
-                    await asyncio.sleep(0.02)  # noqa: ASYNC110  # reading would end the stall
+                while not self._reader.at_eof():  # noqa: ASYNC110  # to read would end the stall
+                    await asyncio.sleep(0.02)
 
     def _reset(self) -> None:
         """Close with RST instead of FIN."""
@@ -484,7 +484,7 @@ _TROUBLES: dict[str, Callable[[_Exchange, Rule], Awaitable[Any]]] = {
 
 
 def _listen(port: int) -> socket.socket:
-    listener = socket.socket()
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         # Small, or a stalled megabyte would look sent to its client.

@@ -14,7 +14,6 @@ import os
 import re
 import socket
 import threading
-import time
 import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
@@ -37,6 +36,7 @@ _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _OUR_HOST = re.compile(r"(127\.0\.0\.1|\[::1\]|([a-z0-9_-]+\.)*localhost)(?::(\d{1,5}))?", re.ASCII)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_HEAD = 64 << 10  # bytes of request line and headers
 _IN_MEMORY = 64 << 10  # bodies beyond it go to a file, if the store has a folder
 _BLOCK = 512 << 10  # written to disk, and read from it, at a time
 _DRAIN_BYTES = 64 << 20  # how much of a refused body is read, so that its client sees the answer
@@ -54,7 +54,7 @@ class Limits:
     head: float = 10  # until a request's head is complete
     body: float = 60  # between two pieces of a body, in either direction
     idle: float = 75  # between two requests of one connection
-    connections: int = 1000
+    connections: int = 1000  # beyond it the one that has been idle longest is dropped
 
 
 class Served:
@@ -123,13 +123,13 @@ class Served:
             proxy_headers=False,
             server_header=False,
             date_header=False,
-            h11_max_incomplete_event_size=64 << 10,
+            h11_max_incomplete_event_size=_HEAD,
         )
         config.load()
-        state = ServerState()
+        state, roll = ServerState(), dict[_Connection, None]()
         # uvicorn's Server adds signal handlers, log lines and a tick; its protocol needs none.
         server = await loop.create_server(
-            lambda: _Connection(config, state, self._limits, self.sandbox.now),
+            lambda: _Connection(config, state, self._limits, roll, self.sandbox.now),
             sock=self._listener,
             backlog=1024,
         )
@@ -137,11 +137,11 @@ class Served:
         self._ready.set()
         await self._stop.wait()
         server.close()
-        for connection in list(state.connections):
+        for connection in list(roll):
             connection.shutdown()
         if tasks := set(state.tasks):
             await asyncio.wait(tasks, timeout=1)
-        for connection in list(state.connections):
+        for connection in list(roll):
             connection.transport.abort()
         for task in (tasks := set(state.tasks)):
             task.cancel()
@@ -164,7 +164,8 @@ def serve(
     if host not in _LOOPBACK:
         raise ValueError(f"a sandbox listens on {' or '.join(_LOOPBACK)} only, not on {host}")
     family = socket.AF_INET6 if host == "::1" else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Named in full: asyncio turns Nagle's delay off only for sockets that say they are TCP.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         if os.name == "posix":  # elsewhere it would let another program take the same port
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -173,7 +174,7 @@ def serve(
     except BaseException:
         listener.close()
         raise
-    served = Served(sandbox, listener, limits or Limits())
+    served = Served(sandbox, listener, limits or Limits(connections=_bearable()))
     shown = "[::1]" if host == "::1" else host
     sandbox.base = f"http://{shown}:{served.port}"
     served._start()
@@ -211,7 +212,7 @@ class App:
             await self._send(scope, send, _full(), receive)
             return
         except TimeoutError:
-            await self._send(scope, send, _plain(408, "the body stopped coming"), receive)
+            await self._send(scope, send, _plain(408, "the body stopped coming"), None, last=True)
             return
         if body is None:
             return
@@ -251,7 +252,9 @@ class App:
         target = path + b"?" + scope["query_string"]
         host = _OUR_HOST.fullmatch(headers.get("host", "").lower())
         if scope["http_version"] not in ("1.0", "1.1"):
-            return _plain(400, "HTTP/1.1 is spoken here")
+            return _plain(400, "this server speaks HTTP/1")
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > _HEAD:
+            return _plain(431, "the headers are too long")
         if "content-length" in headers and "transfer-encoding" in headers:
             return _plain(400, "a body has one length")
         if not path.startswith(b"/") or b"#" in target:
@@ -295,9 +298,18 @@ class App:
             await incoming.close()
 
     async def _send(
-        self, scope: Message, send: SendMessage, answer: Answer, rest: Receive | None
+        self,
+        scope: Message,
+        send: SendMessage,
+        answer: Answer,
+        rest: Receive | None,
+        *,
+        last: bool = False,
     ) -> None:
-        """Send an answer; ``rest`` is where the unread body of a refused request comes from."""
+        """Send an answer; ``rest`` is where the unread body of a refused request comes from.
+
+        The connection ends after the ``last`` one, and after a refusal.
+        """
         content = answer.blob if answer.blob is not None else Blob.of(answer.content)
         headers = {name: value for name, value in answer.headers.items() if _is_ours(name)}
         if answer.status not in (204, 304):
@@ -305,7 +317,7 @@ class App:
             headers["content-length"] = given if given.isdecimal() else str(content.size)
         if "date" not in headers:
             headers["date"] = formatdate(self._sandbox.now(), usegmt=True)
-        if rest is not None:
+        if last or rest is not None:
             headers["connection"] = "close"
         await self._patiently(
             send(
@@ -421,24 +433,27 @@ class _Connection(H11Protocol):
         config: uvicorn.Config,
         state: ServerState,
         limits: Limits,
-        now: Callable[[], float] = time.time,
+        roll: dict[_Connection, None],
+        now: Callable[[], float],
     ) -> None:
         super().__init__(config, state, {"drop": self._drop})
         self.logger = _SILENT
         self.access_log = False
         self.timeout_keep_alive = limits.idle  # type: ignore[assignment]
         self._limits = limits
+        self._roll = roll  # all connections, the oldest first
         self._now = now
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if len(self.connections) > self._limits.connections:
-            transport.abort()
-            return
         self._await_head()
+        self._roll[self] = None
+        if len(self._roll) > self._limits.connections:
+            next((other for other in self._roll if other.is_idle()), self).transport.abort()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._roll.pop(self, None)
         self._stop_waiting()
         super().connection_lost(exc)
         self._unset_keepalive_if_required()
@@ -451,11 +466,16 @@ class _Connection(H11Protocol):
         super().on_response_complete()
         self._watch()
 
+    def is_idle(self) -> bool:
+        """Say whether no request is being answered here."""
+        idle = self.cycle is None or self.cycle.response_complete
+        return idle and not self.transport.is_closing()
+
     def shutdown(self) -> None:
         self._stop_waiting()
-        if self.cycle is None or self.cycle.response_complete:
+        if self.is_idle():
             self.transport.abort()
-        else:
+        elif self.cycle is not None:
             self.cycle.keep_alive = False
 
     def send_400_response(self, msg: str) -> None:
@@ -496,6 +516,16 @@ class _Connection(H11Protocol):
     def _too_slow(self) -> None:
         if not self.transport.is_closing():
             self._refuse("408 Request Timeout")
+
+
+def _bearable() -> int:
+    """Return how many connections leave this process enough file descriptors."""
+    try:
+        import resource
+    except ImportError:  # not on Windows
+        return Limits.connections
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return Limits.connections if soft < 0 else max(16, min(Limits.connections, soft * 2 // 3))
 
 
 _SILENT = logging.Logger("chunkup_jupyter.sandbox.server", logging.CRITICAL + 1)
