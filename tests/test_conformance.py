@@ -6,8 +6,10 @@ from dataclasses import replace
 
 from chunkup_jupyter.conformance import ProviderConformance
 from chunkup_jupyter.providers.openai import OpenAI
+from chunkup_jupyter.providers.oss import OSS
 from chunkup_jupyter.providers.twelvelabs import TwelveLabs
 from chunkup_jupyter.sandbox.openai import OpenAISandbox
+from chunkup_jupyter.sandbox.oss import OSSSandbox
 from chunkup_jupyter.sandbox.twelvelabs import TwelveLabsSandbox
 from chunkup_jupyter.secrets import Secret
 
@@ -61,3 +63,23 @@ class TestTwelveLabs(ProviderConformance):
             api_key=Secret(sandbox.api_key),
             now=now,
         )
+
+
+class TestOSS(ProviderConformance):
+    sizes = (0, 300)
+
+    def sandbox(self, now):
+        made = OSSSandbox(now=now)
+        made.shrink(min_part=7, max_part=50, page=3)
+        return made
+
+    def provider(self, sandbox, now):
+        made = OSS.from_url(
+            "oss://sandbox/folder/",
+            endpoint=sandbox.base_url,
+            region=sandbox.region,
+            access_key_id=Secret(sandbox.access_key_id),
+            access_key_secret=Secret(sandbox.access_key_secret),
+            now=now,
+        )
+        return replace(made, rules=replace(made.rules, min_part=7, max_part=50))
