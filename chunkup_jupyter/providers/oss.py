@@ -313,36 +313,28 @@ class OSS(Provider):
         return Session(upload_id, file, part_size, {"bucket": self.bucket, "key": self.key})
 
     def put_part(self, session: Session, part: Part, body: Body) -> Flow[PartReceipt]:
-        """Send one part; one that does not verify is sent once more.
+        """Send one part. An answer without an ETag is no success: it is sent again.
 
         Raises:
-            IntegrityError: OSS has other bytes than were sent, twice.
+            IntegrityError: OSS computed another CRC-64 than that of what was sent.
             SessionLost: OSS no longer knows the upload.
         """
         query = [("partNumber", str(part.number)), ("uploadId", session.upload_id)]
         limit = self.traffic_limit
         headers = {"x-oss-traffic-limit": str(limit)} if limit else {}
         doing = f"sending part {part.number}"
-        wrong = 0
         for _ in range(_TRIES):
             response = yield from self._call("PUT", _key_of(session, self), query, headers, body)
-            _accept(response, doing, 200)
-            etag = response.headers.get("etag", "").strip()
-            theirs = _crc(response)
-            ours = body.digest("crc64")
+            etag = _accept(response, doing, 200).headers.get("etag", "").strip()
+            theirs, ours = _crc(response), body.digest("crc64")
             if ours is not None and theirs is not None and int(ours) != theirs:
-                wrong += 1
-                if wrong == 2:
-                    break
-            elif re.fullmatch(r'"?[!#-~]{1,200}"?', etag):
+                raise IntegrityError(
+                    f"part {part.number} did not arrive as it was sent: something between "
+                    f"here and {self._host} changes bytes"
+                )
+            if re.fullmatch(r'"?[!#-~]{1,200}"?', etag):
                 checksum = "" if ours is None else f"crc64:{ours}"
                 return PartReceipt(part.number, part.size, etag.strip('"'), checksum)
-        if wrong:
-            raise IntegrityError(
-                f"part {part.number} did not arrive as it was sent, {wrong} times over; "
-                f"something between here and {self._host} changes bytes",
-                final=True,
-            )
         raise ProtocolError(f"{doing}: {self._host} answered 200 without an ETag, {_TRIES} times")
 
     def complete(
@@ -616,11 +608,11 @@ class OSS(Provider):
         raw = {name: value for name, value in raw.items() if value}
         if crc is not None and theirs is not None:
             if crc != theirs:
-                raise _torn(session)
-            return self._result(session, raw, _WHOLE)
+                raise _torn(session, self)
+            return self._result(session, raw, (_PARTS, f"CRC-64 {crc} of the object"))
         found, looked = yield from self._look(session, crc)
         if looked and found is None:
-            raise _torn(session)
+            raise _torn(session, self)
         return self._result(session, raw, () if found is None else found.verified)
 
     def _stands(self, session: Session, crc: int | None, *, sure: bool) -> Flow[Result]:
@@ -636,7 +628,7 @@ class OSS(Provider):
                 f"object; see whether {self.url} is there before uploading again"
             )
         if sure:
-            raise _torn(session)
+            raise _torn(session, self)
         raise SessionLost(
             f"OSS no longer knows upload {clean(session.upload_id[:8])}…, and the object is "
             "not there; start it again to upload from the beginning",
@@ -659,7 +651,9 @@ class OSS(Provider):
         theirs = _crc(response)
         if found.size != session.file.size or (None not in (crc, theirs) and crc != theirs):
             return None, True
-        verified = ("its size",) if None in (crc, theirs) else _WHOLE
+        verified = (
+            (_SIZE,) if None in (crc, theirs) else (_SIZE, _PARTS, f"CRC-64 {crc} of the object")
+        )
         return self._result(session, found.raw, verified), True
 
     def _is_open(self, session: Session) -> Flow[bool]:
@@ -725,7 +719,7 @@ class OSS(Provider):
         return True
 
 
-_WHOLE = ("the CRC-64 of every part", "the CRC-64 of the whole object")
+_PARTS, _SIZE = "CRC-64 of every part", "size of the object"
 
 _DOING = {
     "InitiateMultipartUploadResult": "opening the upload",
@@ -830,11 +824,11 @@ def _senseless(response: Response, doing: str) -> ProtocolError:
     )
 
 
-def _torn(session: Session) -> IntegrityError:
+def _torn(session: Session, provider: OSS) -> IntegrityError:
     return IntegrityError(
         f"OSS stored other bytes than those of {session.file.name}; delete the object and "
-        "upload it again with --fresh",
-        final=True,
+        "upload it again",
+        final=provider.no_clobber,  # otherwise sending it once more replaces them
     )
 
 
