@@ -59,7 +59,7 @@ def problem(response: Response) -> tuple[str, str]:
     if start == b"{":
         try:
             data = json.loads(body)
-        except ValueError:
+        except (ValueError, RecursionError):
             return "", ""
         inner = data.get("error", data)
         if isinstance(inner, str):
@@ -91,7 +91,7 @@ def json_of(response: Response) -> dict[str, Any]:
     """Return the body as a JSON object. Raises ``ProtocolError`` when it is not one."""
     try:
         data = response.json()
-    except ValueError:
+    except (ValueError, RecursionError):
         data = None
     if not isinstance(data, dict):
         raise ProtocolError(

@@ -386,7 +386,11 @@ def test_a_session_that_makes_no_sense_is_refused(change: dict[str, Any]) -> Non
     assert error.host == "api.openai.com"
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>hello</html>", b"[]", b'{"id": "upl', b"\xff"])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"<html>hello</html>", b"[]", b'{"id": "upl', b"\xff", b'{"a":' * 90_000],
+    ids=["empty", "page", "list", "truncated", "garbage", "bottomless"],
+)
 def test_a_200_that_is_no_upload_is_no_success(body: bytes) -> None:
     ends(ProtocolError, openai().create(FILE, 4), says(body))
 
@@ -404,6 +408,20 @@ def test_a_wrong_key_is_an_auth_error_without_the_key(status: int) -> None:
 
     assert (error.status, error.request_id, error.expired) == (status, "req_1", False)
     assert KEY not in str(error)
+
+
+@pytest.mark.parametrize("echo", [KEY, "sk-proj-5f1c*****wxyz", f"'{KEY}'. Find yours at …"])
+def test_a_key_that_a_refusal_repeats_is_not_repeated_by_us(echo: str) -> None:
+    message = f"Incorrect API key provided: {echo}"
+    for flow in (openai().create(FILE, 4), put(), openai().abort(SESSION)):
+        error = ends(AuthError, flow, says(status=401, message=message))
+        assert "5f1c" not in str(error)
+    error = ends(
+        IntegrityError,
+        openai().complete(SESSION, RECEIPTS),
+        says(status=400, message=f"md5 {echo}"),
+    )
+    assert "5f1c" not in str(error)
 
 
 def test_an_expired_azure_token_says_that_a_fresh_one_may_help() -> None:
@@ -741,6 +759,8 @@ def test_the_list_of_files_ends_when_the_server_does_not_end_it() -> None:
     completing(OutcomeUnknown, LOST, gone, *(endless(number) for number in range(20)))
     completing(OutcomeUnknown, LOST, gone, endless(1), endless(1))
     completing(OutcomeUnknown, LOST, gone, says({"data": [], "has_more": True}))
+    for nonsense in (5, {"a": 1}, "abc", [[]], None):
+        completing(OutcomeUnknown, LOST, gone, says({"data": nonsense, "has_more": True}))
     old = says({"data": [{**MADE, "created_at": 1}], "has_more": True})
     completing(OutcomeUnknown, LOST, gone, old)
 

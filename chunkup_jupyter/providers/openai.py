@@ -12,7 +12,7 @@ import hashlib
 import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
@@ -216,7 +216,7 @@ class _Uploads(Provider):
         if self.expires_after is not None:
             body["expires_after"] = {"anchor": "created_at", "seconds": self.expires_after}
         doing = f"opening an upload at {self.title}"
-        response = yield self._json("/uploads", {**body, **self.extra_body})
+        response = yield from self._ask(self._json("/uploads", {**body, **self.extra_body}))
         if response.status == 404:
             _, message = problem(response)
             raise _error(
@@ -264,12 +264,13 @@ class _Uploads(Provider):
             'Content-Disposition: form-data; name="data"; filename="part"\r\n'
             "Content-Type: application/octet-stream\r\n\r\n"  # Azure refuses a part without it
         )
-        response = yield Request(
+        request = Request(
             "POST",
             self._address(f"/uploads/{encoded(session.upload_id)}/parts"),
             {**self._headers(), "Content-Type": f"multipart/form-data; boundary={boundary}"},
             (prefix.encode(), body, f"\r\n--{boundary}--\r\n".encode()),
         )
+        response = yield from self._ask(request)
         doing = f"part {part.number}"
         if reason := self._gone(response, session):
             raise _error(SessionLost, response, f"{doing}: {reason}; it has to begin anew")
@@ -313,7 +314,7 @@ class _Uploads(Provider):
         lost: Exception | None = None
         for _ in range(_COMPLETIONS):
             try:
-                response = yield request
+                response = yield from self._ask(request)
             except AnswerLost as error:
                 known, lost = lost is not None, error
                 if not known:
@@ -332,13 +333,14 @@ class _Uploads(Provider):
 
     def abort(self, session: Session) -> Flow[None]:
         """Cancel the upload; one that is gone, cancelled or completed is left alone."""
-        response = yield self._request("POST", f"/uploads/{encoded(session.upload_id)}/cancel")
+        path = f"/uploads/{encoded(session.upload_id)}/cancel"
+        response = yield from self._ask(self._request("POST", path))
         if response.status not in (400, 404, 410):
             self._expect(response, "cancelling the upload")
 
     def delete(self, result: Result) -> Flow[None]:
         """Delete the file; one that is gone already is fine."""
-        response = yield self._request("DELETE", f"/files/{encoded(result.id)}")
+        response = yield from self._ask(self._request("DELETE", f"/files/{encoded(result.id)}"))
         if response.status != 404:
             self._expect(response, "deleting the file")
 
@@ -389,6 +391,17 @@ class _Uploads(Provider):
         return expect(response, doing=doing)
 
     # -- answers
+
+    def _ask(self, request: Request) -> Flow[Response]:
+        """Return the answer, without the key that OpenAI's refusals repeat in part."""
+        response = yield request
+        if response.status < 400:
+            return response
+        content = re.sub(rb"\bsk-[\w*.-]+", b"***", response.content)
+        for need in self.needs:
+            if need.secret and (secret := getattr(self, need.field)):
+                content = content.replace(secret.reveal().encode(), b"***")
+        return replace(response, content=content)
 
     def _gone(self, response: Response, session: Session) -> str:
         """Say how the server no longer knows the upload, "" when it does."""
@@ -451,9 +464,14 @@ class _Uploads(Provider):
         query = {"purpose": self.purpose, "order": "desc", "limit": "100"}
         last = None
         for _ in range(_PAGES):
-            last = response = yield self._request("GET", "/files", query)
+            last = response = yield from self._ask(self._request("GET", "/files", query))
             page = _object(response) if response.status == 200 else {}
-            listed = [item for item in page.get("data") or () if isinstance(item, dict)]
+            items = page.get("data")
+            listed = (
+                [item for item in items if isinstance(item, dict)]
+                if isinstance(items, list)
+                else []
+            )
             matches |= {str(item.get("id")): item for item in listed if self._made(item, session)}
             after = listed[-1].get("id") if listed else None
             old = not any(_since(item, session) for item in listed)
