@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .by_hand import Client, drive
     from .errors import (
         AlreadyUploading,
         AnswerLost,
@@ -39,9 +40,10 @@ if TYPE_CHECKING:
         UploadInterrupted,
     )
     from .events import Event, Progress, State
-    from .jobs import Client, Job, drive, list_jobs, start, upload
+    from .jobs import Job, list_jobs, start, upload
     from .jobs import plan as dry_run
     from .model import FileInfo, Part, PartReceipt, Provider, Session
+    from .orders import open_sandbox
     from .plan import Plan
     from .providers.openai import AzureOpenAI, OpenAI
     from .providers.oss import OSS
@@ -60,8 +62,10 @@ _HOMES = {
         "SourceError SourceGone Unreachable UploadCancelled UploadInterrupted"
     ),
     "events": "Event Progress State",
-    "jobs": "Client Job drive dry_run list_jobs start upload",
+    "by_hand": "Client drive",
+    "jobs": "Job dry_run list_jobs start upload",
     "model": "FileInfo Part PartReceipt Provider Session",
+    "orders": "open_sandbox",
     "plan": "Plan",
     "providers.openai": "AzureOpenAI OpenAI",
     "providers.oss": "OSS",

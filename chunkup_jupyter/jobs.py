@@ -1,62 +1,32 @@
-"""The handles people hold: ``start()`` and ``upload()``, ``Job``, ``Client`` and ``drive()``."""
+"""The handles people hold: ``start()``, ``upload()`` and ``Job``."""
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import itertools
-import os
 import shlex
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from . import background, providers
-from . import credentials as keys
-from . import plan as planning
-from .engine import Options, Upload
-from .errors import ChunkupError, InvalidUpload, UploadCancelled, UploadInterrupted
+from . import background
+from .by_hand import perform
+from .engine import Upload
+from .errors import ChunkupError, UploadCancelled, UploadInterrupted
 from .events import Event, Listener, Meter, Progress, State
-from .journal import Entry, Key, Ledger, default_folder, open_journal
-from .model import Flow, Provider, Result, Session
-from .model import drive as drive_flow
-from .pace import START
+from .journal import Entry, Key, Ledger, open_journal
+from .model import Provider, Result, Session
+from .orders import Order, open_for, place, plan_for, words_of
 from .plan import Plan
 from .results import UploadResult
-from .secrets import Secret
-from .sources import Source, open_source
-from .transport import Transport
-from .units import parse_size
 from .wire import Client as Wire
-from .wire import HttpClient, Request, Response
-
-T = TypeVar("T")
+from .wire import HttpClient
 
 _jobs: dict[int, Job] = {}
 _numbers = itertools.count(1)
-_sandboxes: dict[str, Any] = {}
-_sandbox_lock = threading.Lock()
-
-
-@dataclasses.dataclass(frozen=True)
-class Order:
-    """One upload as it was asked for, everything looked up that can be without a request."""
-
-    source: Any
-    dest: str
-    name: str | None
-    media_type: str | None
-    size: int | None
-    provider: Provider
-    options: Options
-    sandbox: bool
-    state: Path | None
-    ca_bundle: str | None
-    spelled: Mapping[str, Any]
-    refresh: Callable[[], Provider | None]
 
 
 def start(
@@ -101,7 +71,7 @@ def start(
         SourceError: the source cannot be read.
         AlreadyUploading: another process sends this file to this place.
     """
-    order = _order(
+    order = place(
         dest,
         source=source,
         name=name,
@@ -134,10 +104,10 @@ def plan(source: Any, dest: str | Provider, **options: Any) -> Plan:
     del listeners
     given = options.pop("credentials", None)
     known = {field: options.pop(field) for field in list(options) if field in _ORDER}
-    order = _order(dest, source=source, given=given, fields=options, **known)
-    opened = _open(order)
+    order = place(dest, source=source, given=given, fields=options, **known)
+    opened = open_for(order)
     try:
-        return _plan(order, opened)
+        return plan_for(order, opened)
     finally:
         opened.close()
 
@@ -181,7 +151,7 @@ class Job:
     @property
     def target(self) -> str:
         """Where the file goes, without secrets."""
-        return self._order.provider.url
+        return self._upload.provider.url
 
     @property
     def title(self) -> str:
@@ -236,7 +206,7 @@ class Job:
         spelled = self._upload.source.spelled
         if not spelled:
             return ""
-        return " ".join([shlex.quote(spelled), *_spell(self._order)])
+        return " ".join([shlex.quote(spelled), *words_of(self._order)])
 
     def __repr__(self) -> str:
         progress = self.progress
@@ -342,18 +312,19 @@ class Job:
 
     def _begin(self) -> None:
         order = self._order
-        source = _open(order)
+        source = open_for(order)
         try:
-            self._plan = _plan(order, source)
+            self._plan = plan_for(order, source)
+            provider = order.provider.for_file(source.info)
             journal = open_journal(
                 order.state,
-                Key(order.provider.url, order.provider.account, source.identity),
+                Key(provider.url, provider.account, source.identity),
                 source={
                     "spelled": source.spelled,
                     "name": source.info.name,
                     "size": source.info.size,
                     "fingerprint": source.info.fingerprint,
-                    "words": _spell(order),
+                    "words": words_of(order),
                 },
             )
         except BaseException:
@@ -364,7 +335,7 @@ class Job:
         self._client: Wire = HttpClient(ca_bundle=order.ca_bundle)
         self._upload = Upload(
             source=source,
-            provider=order.provider.for_file(source.info),
+            provider=provider,
             client=self._client,
             journal=journal,
             options=order.options,
@@ -468,241 +439,3 @@ class Job:
 
     def _cancelled(self) -> UploadCancelled:
         return UploadCancelled(f"{self.name}: cancelled; nothing of it is kept")
-
-
-class Client:
-    """A blocking client, to drive flows by hand: ``client(request)`` is the response.
-
-    A context manager; ``close`` ends its connections.
-    """
-
-    def __init__(self, *, ca_bundle: str | None = None) -> None:
-        self._wire = HttpClient(ca_bundle=ca_bundle)
-
-    def __call__(self, request: Request) -> Response:
-        """Send one request, once, and return its answer."""
-        return background.submit(self._wire.send(request)).result()
-
-    def close(self) -> None:
-        """Close the connections."""
-        background.submit(self._wire.close()).result()
-
-    def __enter__(self) -> Client:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-
-def drive(flow: Flow[T], client: Callable[[Request], Response] | None = None) -> T:
-    """Run one verb's flow to its end and return its value; nothing is retried.
-
-    ``client`` is any function from request to response: a ``Client``, a sandbox's
-    ``handle``, your own. Without one a ``Client`` is made for this call.
-    """
-    if client is not None:
-        return drive_flow(flow, client)
-    with Client() as made:
-        return drive_flow(flow, made)
-
-
-def perform(provider: Provider, verb: Callable[[Provider], Flow[T]]) -> T:
-    """Run one verb of a provider with retries, and wait for its value."""
-
-    async def run() -> T:
-        wire = HttpClient()
-        try:
-            return await Transport(wire, provider.rules).run(verb(provider))
-        finally:
-            await wire.close()
-
-    return background.submit(run()).result()
-
-
-def destination(
-    dest: str | Provider,
-    *,
-    sandbox: bool = False,
-    key_env: str | None = None,
-    given: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
-    fields: Mapping[str, Any] | None = None,
-) -> Provider:
-    """Return the provider a destination names, with credentials found and options parsed.
-
-    Raises ``InvalidUpload`` and ``CredentialsMissing``.
-    """
-    fields = dict(fields or {})
-    if isinstance(dest, Provider):
-        return dataclasses.replace(dest, **fields) if fields else dest
-    kind = providers.load(dest)
-    declared = {field.name: field for field in dataclasses.fields(kind)}
-    for name, value in fields.items():
-        if name not in declared or not declared[name].metadata.get("option"):
-            options = sorted(n for n, f in declared.items() if f.metadata.get("option"))
-            raise InvalidUpload(f"{kind.title} has no option {name!r}; it has {', '.join(options)}")
-        parse = declared[name].metadata.get("parse")
-        if parse is not None and isinstance(value, str):
-            try:
-                fields[name] = parse(value)
-            except ValueError as error:
-                raise InvalidUpload(f"{name}: {error}") from None
-    env: Mapping[str, str] = os.environ
-    if sandbox:
-        env = _sandbox(providers.scheme_of(dest)).sandbox.environment()
-    values = given() if callable(given) else dict(given or {})
-    found = keys.find(
-        kind.needs,
-        config_file="" if sandbox else kind.config_file,
-        env=env,
-        key_env=key_env,
-        given={**values, **{n: v for n, v in fields.items() if v is not None}},
-        use_keyring=not sandbox,
-        service=providers.scheme_of(dest),
-    )
-    return kind.from_url(dest, **{**found, **fields})
-
-
-def _order(
-    dest: str | Provider,
-    *,
-    source: Any,
-    given: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None,
-    fields: Mapping[str, Any],
-    name: str | None = None,
-    media_type: str | None = None,
-    size: int | None = None,
-    jobs: int | None = None,
-    part_size: int | str | None = None,
-    verify: str = "auto",
-    wait_ready: bool | None = None,
-    fresh: bool = False,
-    sandbox: bool = False,
-    check: bool = True,
-    key_env: str | None = None,
-    ca_bundle: str | None = None,
-    state: Path | str | None = "default",
-) -> Order:
-    """Look everything up that needs no request. Raises what ``start`` raises."""
-    if verify not in ("auto", "none"):
-        raise InvalidUpload(f"verify is 'auto' or 'none', not {verify!r}")
-    if jobs is not None and not 1 <= jobs <= 64:
-        raise InvalidUpload(f"jobs is a number from 1 to 64, not {jobs}")
-    try:
-        asked = None if part_size is None else parse_size(part_size)
-    except ValueError as error:
-        raise InvalidUpload(str(error)) from None
-    folder = default_folder() if state == "default" else None if state is None else Path(state)
-
-    def look_up() -> Provider:
-        return destination(dest, sandbox=sandbox, key_env=key_env, given=given, fields=fields)
-
-    def refresh() -> Provider | None:
-        if isinstance(dest, Provider):
-            return None
-        fresh_one = look_up()
-        return None if fresh_one == provider else fresh_one
-
-    provider = look_up()
-    waits = provider.waits_ready if wait_ready is None else wait_ready
-    return Order(
-        source=source,
-        dest=dest if isinstance(dest, str) else provider.url,
-        name=name,
-        media_type=media_type,
-        size=size,
-        provider=provider,
-        options=Options(
-            jobs=jobs,
-            part_size=asked,
-            verify=verify == "auto",
-            wait_ready=waits,
-            fresh=fresh,
-            check=check,
-        ),
-        sandbox=sandbox,
-        state=folder,
-        ca_bundle=ca_bundle,
-        spelled={
-            "name": name,
-            "media_type": media_type,
-            "part_size": part_size,
-            "jobs": jobs,
-            "verify": verify if verify != "auto" else None,
-            "wait_ready": wait_ready,
-            "sandbox": sandbox or None,
-            "check": None if check else False,
-            "key_env": key_env,
-            **fields,
-        },
-        refresh=refresh,
-    )
-
-
-def _open(order: Order) -> Source:
-    return open_source(order.source, name=order.name, media_type=order.media_type, size=order.size)
-
-
-def _plan(order: Order, source: Source) -> Plan:
-    """Check what can be checked without a request, and say what would be done."""
-    provider, file = order.provider.for_file(source.info), source.info
-    rules, asked = provider.rules, order.options.part_size
-    warnings = (*planning.check_size(file, rules), *provider.check(file))
-    if asked is not None:
-        planning.check_part_size(asked, file.size, rules)
-    notes = []
-    if rules.server_decides:
-        notes.append(f"{provider.title} decides the part size when the session opens")
-    if order.options.verify and rules.digest:
-        notes.append(f"the {rules.digest} of the whole file is computed beside the upload")
-    return Plan(
-        file=file,
-        target=provider.url,
-        part_size=planning.choose_part_size(file.size, asked or planning.PREFERRED_PART, rules),
-        jobs=1 if rules.in_order else order.options.jobs or START,
-        in_order=rules.in_order,
-        life=rules.life,
-        notes=tuple(notes),
-        warnings=tuple(warnings),
-    )
-
-
-def _spell(order: Order) -> list[str]:
-    """Return destination and options as words of the magic's line."""
-    words = [shlex.quote(order.dest)]
-    flags = {
-        field.name: field.metadata.get("flag")
-        for field in dataclasses.fields(order.provider)
-        if field.metadata.get("option")
-    }
-    for name, value in order.spelled.items():
-        if value is None or isinstance(value, Secret):
-            continue
-        flag = flags.get(name) or "--" + name.replace("_", "-")
-        if value is False:
-            words.append(f"--no-{flag[2:]}")
-        elif value is True:
-            words.append(flag)
-        elif isinstance(value, Mapping):
-            words.extend(f"{flag} {shlex.quote(f'{k}={v}')}" for k, v in value.items())
-        else:
-            words.append(f"{flag} {shlex.quote(str(value))}")
-    return words
-
-
-def _sandbox(scheme: str) -> Any:
-    """Return the server of that provider on this machine, started at its first use."""
-    with _sandbox_lock:
-        if scheme not in _sandboxes:
-            try:
-                from .sandbox import Store, load
-                from .sandbox.server import serve
-            except ImportError as error:
-                raise InvalidUpload(
-                    "the sandbox needs more packages: pip install 'chunkup-jupyter[sandbox]'"
-                ) from error
-            try:
-                kind = load(scheme)
-            except KeyError:
-                raise InvalidUpload(f"{scheme} has no sandbox") from None
-            _sandboxes[scheme] = serve(kind(store=Store.on_disk()))
-        return _sandboxes[scheme]

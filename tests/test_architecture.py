@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "sandbox/*": "wire digests units sandbox sandbox/server",
     "sandbox/oss": "wire digests units sandbox sandbox/oss_signing",
     "sources": "model errors digests units",
-    "media": "",
+    "media": "errors sources",
     "preflight": "model errors sources units media",
     "lines": "errors",
     "locks": "errors lines",
@@ -45,18 +45,20 @@ MAY_IMPORT = {
     "engine": f"{PURE} sources preflight journal transport pace feed",
     "background": "",
     "results": "model units",
-    "jobs": (
-        f"{PURE} engine providers credentials sources journal transport pace background results "
+    "by_hand": "model transport wire background",
+    "orders": (
+        "model plan errors secrets units engine providers credentials sources journal pace "
         "sandbox sandbox/server"
     ),
+    "jobs": f"{PURE} engine journal background results orders by_hand",
     "conformance": f"{PURE} engine transport journal sources sandbox sandbox/*",
     "ui/*": (
-        "jobs results credentials journal providers answers events model plan sources errors "
+        "jobs by_hand orders results credentials journal providers answers events model plan sources errors "
         "units secrets sandbox ui/*"
     ),
     "__main__": (
-        "jobs results credentials journal providers events model plan sources errors units "
-        "sandbox sandbox/command ui/*"
+        "jobs orders results credentials journal providers events model plan sources errors "
+        "units sandbox sandbox/command ui/*"
     ),
 }
 

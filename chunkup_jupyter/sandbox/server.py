@@ -16,7 +16,7 @@ import socket
 import threading
 import traceback
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from email.utils import formatdate
@@ -83,6 +83,10 @@ class Served:
         """What the vendor's SDK and our provider take as their base URL or endpoint."""
         return self.sandbox.base_url
 
+    def download(self, result_id: str) -> Iterator[bytes]:
+        """Yield, in blocks, the bytes that an upload with this result id left here."""
+        return self.sandbox.finished()[result_id].blocks()
+
     def close(self) -> None:
         """Stop serving and delete what the store made for itself. May be repeated."""
         if self._loop is not None:
@@ -136,6 +140,11 @@ class Served:
         self._loop = loop
         self._ready.set()
         await self._stop.wait()
+        # asyncio loses a connection whose server closes while it is being accepted, so
+        # stop accepting first.
+        with contextlib.suppress(NotImplementedError):  # on Windows
+            loop.remove_reader(self._listener)
+        await _settled()
         server.close()
         for connection in list(roll):
             connection.shutdown()
@@ -147,7 +156,7 @@ class Served:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks, timeout=1)
-        await asyncio.sleep(0)
+        await _settled()
 
 
 def serve(
@@ -572,6 +581,12 @@ def _plain(status: int, text: str) -> Answer:
     """Return an answer in no provider's form."""
     fields = {"content-type": "text/plain; charset=utf-8", "x-content-type-options": "nosniff"}
     return Answer(status, Headers(fields), f"{text}\n".encode())
+
+
+async def _settled() -> None:
+    """Let the loop finish what takes a few turns: to accept a connection, to close one."""
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 async def _drain(receive: Receive) -> None:

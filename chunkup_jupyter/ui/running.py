@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import jobs, providers
+from .. import jobs, orders, providers
 from ..errors import ChunkupError, InvalidUpload, UploadInterrupted
 from ..plan import Plan
 from ..secrets import Secret
@@ -181,7 +181,7 @@ def _failed(one: Any) -> bool:
 
 
 def _must_hold_many(line: Line, given: Mapping[str, Any] | None) -> None:
-    where = jobs.destination(
+    where = orders.destination(
         line.dest,
         sandbox=line.sandbox,
         key_env=line.key_env,

@@ -278,7 +278,7 @@ def _clean(line: Line, prompt: str) -> Told:
         rows.append((one.name, one.target, _so_far(one), _try(one, line) or done))
     note = ""
     if line.words:
-        from .. import jobs
+        from .. import by_hand
 
         provider, sessions = _listed(line)
         note = f"asked {provider.title}"
@@ -289,7 +289,7 @@ def _clean(line: Line, prompt: str) -> Told:
             outcome = done
             if not line.dry_run:
                 try:
-                    jobs.perform(provider, _aborting(session))
+                    by_hand.perform(provider, _aborting(session))
                 except ChunkupError as error:
                     outcome = words.shown(error, 120)
             rows.append((session.file.name, words.shown(session.upload_id, 40), "", outcome))
@@ -316,7 +316,7 @@ def _try(one: Unfinished, line: Line) -> str:
 
 def _abort(one: Unfinished, line: Line) -> None:
     """Make the server forget an unfinished upload, then forget it here."""
-    from .. import jobs
+    from .. import by_hand, orders
 
     if one.pid:
         raise AlreadyUploading(f"process {one.pid} is uploading {one.name}", pid=one.pid)
@@ -326,29 +326,29 @@ def _abort(one: Unfinished, line: Line) -> None:
             # Its server went away with the process that ran it.
             journal.remove(one.id)
             return
-        provider = jobs.destination(
+        provider = orders.destination(
             began.dest,
             key_env=line.key_env or began.key_env,
             given=_given(line, began.dest),
             fields=began.fields,
         )
-        jobs.perform(provider.for_file(one.session.file), _aborting(one.session))
+        by_hand.perform(provider.for_file(one.session.file), _aborting(one.session))
     journal.remove(one.id)
 
 
 def _listed(line: Line) -> tuple[Any, Sequence[Session]]:
     """Ask a destination's provider for its unfinished sessions."""
-    from .. import jobs
+    from .. import by_hand, orders
 
     dest = line.words[0]
-    provider = jobs.destination(
+    provider = orders.destination(
         dest,
         sandbox=line.sandbox,
         key_env=line.key_env,
         given=_given(line, dest),
         fields=line.fields,
     )
-    return provider, jobs.perform(provider, lambda it: it.list_open())
+    return provider, by_hand.perform(provider, lambda it: it.list_open())
 
 
 def _given(line: Line, dest: str) -> Any:
