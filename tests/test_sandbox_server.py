@@ -346,7 +346,7 @@ def test_our_own_origin_is_welcome(served: Served) -> None:
         + b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         b"POST / HTTP/1.1\r\n"
         + HOST
-        + b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n",
+        + b"Transfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n0\r\n\r\n",
         b"POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
         b"POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: 3, 4\r\n\r\nabcd",
         b"POST / HTTP/1.1\r\nHost: {host}\r\nContent-Length: -1\r\n\r\n",

@@ -159,12 +159,11 @@ class Proxy:
         await self._listen(self._listener)
         self._ready.set()
         await self._stop.wait()
-        if self._server is not None:
-            self._server.close()
+        await self._stop_listening()
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.sleep(0)
+        await _settled()
 
     async def _listen(self, listener: socket.socket) -> None:
         self._server = await asyncio.start_server(self._accept, sock=listener, limit=1 << 16)
@@ -172,11 +171,18 @@ class Proxy:
     async def _refuse(self, seconds: float) -> None:
         if self._server is None:
             return
-        self._server.close()
-        self._server = None
+        await self._stop_listening()
         task = asyncio.create_task(self._listen_again(seconds))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    async def _stop_listening(self) -> None:
+        server, self._server = self._server, None
+        if server is not None:
+            # asyncio loses a connection whose server closes while it is being accepted.
+            asyncio.get_running_loop().remove_reader(server.sockets[0])
+            await _settled()
+            server.close()
 
     async def _listen_again(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -481,6 +487,12 @@ _TROUBLES: dict[str, Callable[[_Exchange, Rule], Awaitable[Any]]] = {
     "wrong etag": _Exchange._wrong_etag,
     "refused": _Exchange._refused,
 }
+
+
+async def _settled() -> None:
+    """Let the loop finish what takes a few turns: to accept a connection, to close one."""
+    for _ in range(5):
+        await asyncio.sleep(0)
 
 
 def _listen(port: int) -> socket.socket:
