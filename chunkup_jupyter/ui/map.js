@@ -43,10 +43,10 @@ export function apply(levels, view) {
  * @param {number} n @param {number} width @returns {Grid} */
 export function gridOf(n, width) {
   const w = Math.max(120, Math.floor(width));
-  if (n * 24 <= w) return { per: 1, cells: n, cols: n, rows: 1, dx: Math.min(64, Math.floor(w / n)), dy: 22 };
+  if (n * 24 <= w) return { per: 1, cells: n, cols: n, rows: 1, dx: Math.min(64, w / n), dy: 22 };
   for (let d = 22; d >= 8; d--) {
     const cols = Math.floor(w / d), rows = Math.ceil(n / cols);
-    if (rows * d <= TALL) return { per: 1, cells: n, cols, rows, dx: d, dy: d };
+    if (rows * d <= TALL) return { per: 1, cells: n, cols, rows, dx: d < 12 ? d : w / cols, dy: d };
   }
   const cols = Math.floor(w / 8), per = Math.ceil(n / (cols * Math.floor(TALL / 8)));
   const cells = Math.ceil(n / per);
@@ -95,7 +95,7 @@ export function about(head, index, level) {
 /** The sentence for a screen reader. @param {any} head */
 export function sentence(head) {
   const facts = [`${head.name}: ${head.word}`, head.counts];
-  if (head.left) facts.push(head.left);
+  if (head.speed[1]) facts.push(head.speed[1]);
   if (head.note) facts.push(head.note);
   return facts.join(", ");
 }

@@ -14,8 +14,8 @@ function render({ model, el: root }) {
   const say = el("div", "cu-hidden"); say.setAttribute("aria-live", "polite"); say.setAttribute("role", "status");
   const title = el("div", "cu-line cu-title"), what = el("span", "cu-what"), name = el("b", "cu-name"), dest = el("span", "cu-dim"), word = el("b", "cu-word");
   what.append(name, dest); title.append(what, word);
-  const bar = el("div", "cu-bar"), old = el("i", "cu-old"), fresh = el("i", "cu-new");
-  bar.setAttribute("role", "progressbar"); bar.append(old, fresh);
+  const bar = el("div", "cu-bar"), old = el("i", "cu-old"), held = el("i", "cu-held"), moving = el("i");
+  bar.setAttribute("role", "progressbar"); bar.append(old, held, moving);
   const facts = el("div", "cu-line cu-facts"), amount = el("span"), counts = el("span", "cu-dim"); facts.append(amount, counts);
   const course = el("div", "cu-line cu-facts"), steps = el("ol", "cu-steps"), clock = el("span", "cu-dim"); course.append(steps, clock);
   for (const phase of PHASES) { const step = el("li"); step.append(el("span", "cu-mark", "○"), phase); steps.append(step); }
@@ -71,9 +71,10 @@ function render({ model, el: root }) {
     root.dataset.state = head.state;
     put(name, head.name); put(dest, ` → ${head.dest}${head.sandbox ? " (sandbox)" : ""}`); put(word, head.word);
     what.title = `${head.name} → ${head.dest}`; amount.title = head.exact;
-    fresh.style.width = `${100 * Math.max(0, head.sent - head.reused)}%`; old.style.width = `${100 * head.reused}%`;
+    old.style.width = `${100 * head.reused}%`; held.style.width = `${100 * (head.done - head.reused)}%`;
+    moving.style.width = `${100 * Math.max(0, head.sent - head.done)}%`;
     bar.setAttribute("aria-valuenow", String(head.percent)); bar.setAttribute("aria-label", `Upload of ${head.name}`);
-    put(amount, [head.bytes, head.speed, head.left].filter(Boolean).join(" · ")); put(counts, head.counts); put(clock, head.closes);
+    put(amount, [head.bytes, ...head.speed].join(" · ")); put(counts, head.counts); put(clock, head.closes);
     [...steps.children].forEach((step, i) => {
       const state = i < head.phase || head.state === "completed" ? "past" : i > head.phase ? "next" : over ? "bad" : "now";
       if (step.dataset.is === state) return;
@@ -111,7 +112,8 @@ function render({ model, el: root }) {
 
   const box = (cell) => {
     const col = cell % grid.cols, row = Math.floor(cell / grid.cols);
-    return [col * grid.dx, row * grid.dy, grid.dx - (grid.dx > 10 ? 2 : 1), grid.dy - (grid.dy > 10 ? 2 : 1)];
+    const gap = grid.dy > 10 ? 2 : 1, x = Math.round(col * grid.dx);
+    return [x, row * grid.dy, Math.round((col + 1) * grid.dx) - x - gap, grid.dy - gap];
   };
   function cellAt(cell) {
     const from = cell * grid.per, to = Math.min(from + grid.per, heads[shown].n);
@@ -119,8 +121,8 @@ function render({ model, el: root }) {
     paint(c, x, y, w, h, kind, fill, ink);
     if (w >= 30 && h >= 16) {
       c.font = "11px " + getComputedStyle(root).fontFamily; c.textAlign = "center"; c.textBaseline = "middle";
-      const label = String(from + 1), half = kind === "done" || fill > 0.6 && kind === "sending"; c.fillStyle = half ? ink.ground : ink.text;
-      if (kind !== "reused" && kind !== "verifying" && kind !== "failed" && kind !== "reading") c.fillText(label, x + w / 2, y + h / 2 + 0.5);
+      c.fillStyle = kind === "done" || fill > 0.6 ? ink.ground : ink.text;
+      if (["queued", "sending", "done"].includes(kind)) c.fillText(String(from + 1), x + w / 2, y + h / 2 + 0.5);
     }
     if (cell === cursor && document.activeElement === canvas) { c.strokeStyle = ink.text; c.lineWidth = 2; c.strokeRect(x + 1, y + 1, w - 2, h - 2); }
   }
@@ -132,8 +134,9 @@ function render({ model, el: root }) {
   function all() {
     const head = heads[shown];
     if (!head || !details.clientWidth) return;
+    if (!ink.go) return colours(); // not on the page until now
     const scale = window.devicePixelRatio || 1; grid = gridOf(head.n, details.clientWidth);
-    const w = grid.cols * grid.dx, h = grid.rows * grid.dy;
+    const w = Math.round(grid.cols * grid.dx), h = grid.rows * grid.dy;
     canvas.width = Math.round(w * scale); canvas.height = Math.round(h * scale); canvas.style.width = w + "px"; canvas.style.height = h + "px";
     canvas.getContext("2d").setTransform(scale, 0, 0, scale, 0, 0);
     canvas.setAttribute("aria-label", `Map of ${head.n} parts of ${head.name}; arrow keys walk through it`);
@@ -174,7 +177,7 @@ function render({ model, el: root }) {
     tip.style.top = (map.top + y - tip.offsetHeight - 6 > 0 ? top - tip.offsetHeight - 6 : top + h + 6) + "px";
   }
   canvas.onmousemove = (e) => {
-    const col = Math.floor(e.offsetX / grid.dx), cell = Math.floor(e.offsetY / grid.dy) * grid.cols + col;
+    const col = Math.floor((e.offsetX + 0.5) / grid.dx), cell = Math.floor(e.offsetY / grid.dy) * grid.cols + col;
     pointed = col < grid.cols && cell < grid.cells ? cell : -1; tooltip();
   };
   canvas.onmouseleave = () => { pointed = -1; tooltip(); };

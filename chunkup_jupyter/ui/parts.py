@@ -8,6 +8,7 @@ A delta is a row of u32, ``index << 8 | level``; ``level`` is one of the numbers
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import logging
 import threading
 import time
@@ -21,8 +22,8 @@ import anywidget
 import traitlets
 
 from .. import units
-from ..events import Event, PartDone, PartRetried, PartSent, Progress, Restarted, Started, State
-from . import assets
+from ..events import Event, PartDone, PartRetried, Progress, Restarted, Started, State
+from . import assets, words
 
 QUEUED, READING = 0, 1
 SENDING = 2  # 2 to 201: the fill in steps of half a percent
@@ -31,10 +32,19 @@ VERIFYING, RETRYING, FAILED, REUSED, DONE = 240, 250, 253, 254, 255
 
 TICK = 0.1  # seconds between two paintings
 SNAPSHOT = 1.0  # seconds between two snapshots
+_CAN = {
+    State.PREPARING: ("cancel",),
+    State.UPLOADING: ("pause", "cancel"),
+    State.PAUSED: ("resume", "cancel"),
+    State.COMPLETING: ("cancel",),
+    State.PROCESSING: ("cancel",),
+    State.COMPLETED: ("copy",),
+    State.FAILED: ("retry",),
+    State.STOPPED: ("retry",),
+}
 MANY = 1024  # changes at once from which on all levels are sent instead: a byte a part
 TRIES = 200  # parts whose attempts and last error are carried; the latest win
 
-PHASES = ("Preparing", "Uploading", "Completing", "Processing", "Ready")
 _PHASE = {
     State.PREPARING: 0,
     State.UPLOADING: 1,
@@ -43,18 +53,6 @@ _PHASE = {
     State.PROCESSING: 3,
     State.COMPLETED: 5,
 }
-_WORD = {
-    State.PREPARING: "Preparing",
-    State.UPLOADING: "Uploading",
-    State.PAUSED: "Paused",
-    State.COMPLETING: "Completing",
-    State.PROCESSING: "Processing",
-    State.COMPLETED: "Complete",
-    State.FAILED: "Upload failed",
-    State.STOPPED: "Stopped",
-    State.CANCELLED: "Cancelled",
-}
-
 log = logging.getLogger(__name__)
 
 
@@ -72,25 +70,40 @@ class Board:
     """What is shown of one upload. A listener: call it with every event.
 
     A call costs as much as the parts it names and takes no I/O; the painter thread
-    looks with ``look``. ``job`` is a ``jobs.Job`` or looks like one.
+    looks with ``look``. It may hear events before it knows its job.
     """
 
-    def __init__(self, job: Any) -> None:
-        self.job = job
+    def __init__(self) -> None:
+        self.job: Any = None
         self.lock = threading.RLock()
-        self.progress: Progress = job.progress
-        plan = getattr(job, "plan", None)
-        self.name = str(getattr(job, "name", "") or (plan.file.name if plan else "upload"))
-        self.size: int = self.progress.total or (plan.file.size if plan else 0)
-        self.part_size: int = plan.part_size if plan else max(1, self.size)
-        self.levels = bytearray(max(1, -(-self.size // self.part_size)))
+        self.wake: Callable[[], None] = lambda: None
+        """Called when there is something new to be looked at."""
+        self.progress = Progress()
+        self.size = 0
+        self.part_size = 1
+        self.levels = bytearray(1)
         self.tries: dict[int, tuple[int, str]] = {}
         self._anew = True
         self._dirty: set[int] = set()
         self._flying: Mapping[int, int] = {}
         self._phase = 0
-        self._texts = ("", "")
-        self._texts_at = 0.0
+        self._speed: list[str] = []
+        self._speed_at = 0.0
+
+    def follow(self, job: Any) -> None:
+        """Learn which job it is, and what happened before."""
+        numbers = frozenset(getattr(job, "numbers_done", ()))
+        with self.lock:
+            self.job, self.progress = job, job.progress
+            session, plan = getattr(job, "session", None), getattr(job, "plan", None)
+            if session is not None:
+                self._measure(session.file.size, session.part_size)
+            elif plan is not None:
+                self._measure(plan.file.size, plan.part_size)
+            mark = REUSED if 0 < self.progress.parts_reused == len(numbers) else DONE
+            for number in numbers:
+                if number <= len(self.levels) and self.levels[number - 1] < REUSED:
+                    self._set(number, mark)
 
     def __call__(self, event: Event, progress: Progress) -> None:
         """Take in what happened. Called on the background thread."""
@@ -116,20 +129,7 @@ class Board:
                     self.tries.clear()
                     self._dirty.clear()
                     self._anew = True
-                case PartSent():
-                    pass
-
-    def catch_up(self) -> None:
-        """Take in what happened before this was called with events."""
-        numbers = frozenset(getattr(self.job, "numbers_done", ()))
-        with self.lock:
-            self.progress = progress = self.job.progress
-            session = getattr(self.job, "session", None)
-            if session is not None:
-                self._measure(session.file.size, session.part_size)
-            mark = REUSED if 0 < progress.parts_reused == len(numbers) else DONE
-            for number in numbers:
-                self._set(number, max(mark, self._level(number)))
+        self.wake()
 
     def look(self, now: float) -> Look:
         """Return all that is to be shown now, and forget what has changed since."""
@@ -185,50 +185,37 @@ class Board:
         """
         with self.lock:
             progress, job = self.progress, self.job
-            state, total = progress.state, progress.total or self.size
-            sent, percent = progress.sent, progress.percent
-            if now - self._texts_at >= 0.5 or state.ended:
-                self._texts, self._texts_at = self._speed(state, total - sent), now
-            if state in _PHASE:
-                self._phase = _PHASE[state]
-            word = _WORD[state]
-            if state in (State.UPLOADING, State.PAUSED):
-                word = f"{word}: {percent}%"
-            flying = len(progress.in_flight)
-            counts = [f"{progress.parts_done:,} of {len(self.levels):,} parts"]
-            if state in (State.UPLOADING, State.PAUSED) or flying:
-                counts.append(f"{flying} in flight")
-            if progress.retries:
-                counts.append(f"{progress.retries:,} retried")
-            if progress.parts_reused:
-                counts.append(f"{progress.parts_reused:,} reused")
-            error = progress.error
-            note = progress.note or (_one_line(error) if error else "")
+            state, total, sent = progress.state, progress.total or self.size, progress.sent
+            if now - self._speed_at >= 0.5 or state is not State.UPLOADING:
+                speed = words.amounts(progress, getattr(job, "meter", None))
+                self._speed, self._speed_at = speed[1:], now
+            self._phase = _PHASE.get(state, self._phase)
+            note = words.shown(progress.note or (_one_line(progress.error)), 400)
             return {
-                "name": self.name,
-                "dest": str(getattr(job, "target", "")),
+                "name": words.shown(getattr(job, "name", "")),
+                "dest": words.shown(getattr(job, "target", "")),
                 "sandbox": bool(getattr(job, "sandbox", False)),
                 "state": state.value,
-                "word": word,
-                "percent": percent,
+                "word": words.headline(progress),
+                "percent": progress.percent,
                 "bytes": f"{units.size(sent)} of {units.size(total)}",
                 "exact": f"{sent:,} of {total:,} bytes",
-                "speed": self._texts[0],
-                "left": self._texts[1],
-                "counts": " · ".join(counts),
+                "speed": self._speed,
+                "counts": " · ".join(words.parts(progress)),
                 "size": self.size,
                 "part": self.part_size,
                 "n": len(self.levels),
                 "sent": _share(sent, total),
+                "done": _share(progress.done, total),
                 "reused": _share(progress.reused, total),
                 "phase": self._phase,
-                "closes": self._closes(progress, now),
-                "note": note[:400],
+                "closes": words.clock(progress, now),
+                "note": note,
                 "id": progress.result.id if progress.result else "",
-                "can": self._can(state),
+                "can": _CAN.get(state, ()),
                 "flight": dict(islice(progress.in_flight.items(), 64)),
+                "tries": dict(self.tries),
                 "beat": int(now),
-                "tries": {str(n): list(t) for n, t in self.tries.items()},
             }
 
     def _measure(self, size: int, part_size: int) -> None:
@@ -238,44 +225,10 @@ class Board:
             self._dirty.clear()
         self.size, self.part_size, self._anew = size, part_size, True
 
-    def _level(self, number: int) -> int:
-        return self.levels[number - 1] if 0 < number <= len(self.levels) else QUEUED
-
     def _set(self, number: int, level: int) -> None:
         if 1 <= number <= len(self.levels):
             self.levels[number - 1] = level
             self._dirty.add(number - 1)
-
-    def _speed(self, state: State, remaining: int) -> tuple[str, str]:
-        meter = getattr(self.job, "meter", None)
-        if meter is None or state is not State.UPLOADING:
-            return "", ""
-        left = meter.left(remaining)
-        speed = units.rate(meter.rate) if meter.rate > 0 else ""
-        return speed, f"{units.seconds(left)} left" if left is not None else ""
-
-    def _closes(self, progress: Progress, now: float) -> str:
-        if progress.expires_at is None or progress.state.ended:
-            return ""
-        left = progress.expires_at - now
-        if left <= 0:
-            return "session closed"
-        return f"session closes in {units.seconds(left if left < 60 else left // 60 * 60)}"
-
-    def _can(self, state: State) -> list[str]:
-        match state:
-            case State.PREPARING | State.COMPLETING | State.PROCESSING:
-                return ["cancel"]
-            case State.UPLOADING:
-                return ["pause", "cancel"]
-            case State.PAUSED:
-                return ["resume", "cancel"]
-            case State.FAILED | State.STOPPED:
-                return ["retry"]
-            case State.COMPLETED:
-                return ["copy"]
-            case _:
-                return []
 
 
 class LiveView(anywidget.AnyWidget):
@@ -315,25 +268,23 @@ class LiveView(anywidget.AnyWidget):
         for job in jobs:
             self.follow(job)
 
-    def follow(self, job: Any) -> None:
-        """Show one more upload."""
-        board = Board(job)
+    def follow(self, job: Any, board: Board | None = None) -> None:
+        """Show one more upload; ``board`` is its listener when it has one already."""
+        if board is None:
+            board = Board()
+            job.subscribe(board)
+        board.wake = self._wake.set
+        board.follow(job)
         with self._guard:
             self._boards = [*self._boards, board]
             self._snapped = 0.0
-
-        def listener(event: Event, progress: Progress) -> None:
-            board(event, progress)
-            self._wake.set()
-
-        job.subscribe(listener)
-        board.catch_up()
-        with self._guard:
             if self._painter is None:
                 self._painter = threading.Thread(
                     target=self._paint, name="chunkup-view", daemon=True
                 )
-                self._painter.start()
+                # A context of its own: with the cell's, some front ends drop what is
+                # shown after the cell has ended.
+                contextvars.Context().run(self._painter.start)
         self._wake.set()
 
     def forget(self, job: Any) -> None:
@@ -354,8 +305,8 @@ class LiveView(anywidget.AnyWidget):
         self._wake.set()
 
     def __repr__(self) -> str:
-        states = (f"{b.name}: {b.progress.state.value}" for b in self._boards)
-        return ", ".join(states) or "no uploads"
+        lines = (f"{b.job.name}: uploading to {b.job.target}" for b in self._boards)
+        return "\n".join(lines) or "no uploads yet"
 
     # -- painting, all of it on one thread
 
@@ -418,7 +369,8 @@ class LiveView(anywidget.AnyWidget):
             board = self._boards[int(content.get("file", 0))]
             with contextlib.suppress(Exception):  # a click that came too late
                 self._do(board, str(content.get("do", "")))
-            self._acks.append(int(content.get("click", 0)))
+            with self._guard:
+                self._acks.append(int(content.get("click", 0)))
             self._wake.set()
         except (IndexError, TypeError, ValueError):
             return
@@ -449,5 +401,7 @@ def _share(part: int, whole: int) -> float:
     return round(part / whole, 4) if whole else 0.0
 
 
-def _one_line(error: BaseException) -> str:
+def _one_line(error: BaseException | None) -> str:
+    if error is None:
+        return ""
     return " ".join(str(error).split()) or type(error).__name__
