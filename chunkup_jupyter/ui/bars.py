@@ -57,6 +57,11 @@ class Bar:
 
         class Total(tqdm):  # type: ignore[misc]
             monitor_interval = 0  # its watching thread would outlive the upload
+            percent = 0
+
+            @property
+            def format_dict(self) -> dict[str, Any]:
+                return {**super().format_dict, "percent": self.percent}
 
         mark = "[sandbox] " if job.sandbox else ""
         with self._lock:
@@ -69,6 +74,9 @@ class Bar:
                 dynamic_ncols=True,
                 mininterval=0.1,
                 leave=True,
+                # Not tqdm's own percentage: ours is 100 only when the provider confirmed.
+                bar_format="{desc} {percent:3d}%|{bar}| {n_fmt}/{total_fmt} "
+                "[{elapsed}<{remaining}, {rate_fmt}{postfix}]",
             )
             self._draw(self._last or job.progress)
 
@@ -98,7 +106,7 @@ class Bar:
         text = " · ".join([*said, words.shown(progress.note, 60)] if progress.note else said)
         self._bar.set_postfix_str(text, refresh=False)
         # tqdm draws when enough time has passed; a change of state is drawn at once.
-        self._bar.n = progress.sent
+        self._bar.n, self._bar.percent = progress.sent, progress.percent
         if force or progress.state is not State.UPLOADING:
             self._bar.refresh()
         else:

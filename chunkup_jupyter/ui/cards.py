@@ -24,7 +24,7 @@ INK = "color:var(--jp-ui-font-color1,inherit)"
 MUTED = "color:var(--jp-ui-font-color2,inherit)"
 FAINT = "color:var(--jp-ui-font-color3,inherit)"
 LINE = "var(--jp-border-color2,rgba(128,128,128,.35))"
-TRACK = "var(--jp-layout-color3,rgba(128,128,128,.28))"
+TRACK = "var(--jp-layout-color2,rgba(128,128,128,.28))"
 BRAND = "var(--jp-brand-color1,#1976d2)"
 GOOD = "var(--jp-success-color1,#388e3c)"
 BAD = "var(--jp-error-color1,#d32f2f)"
@@ -38,7 +38,9 @@ _TABLE = (
     "line-height:20px;font-variant-numeric:tabular-nums;table-layout:auto"
 )
 _ROW = "background:transparent;border:0"
-_CELL = "padding:1px 16px 1px 0;border:0;text-align:left;vertical-align:top;max-width:none"
+_CELL = (
+    "padding:0 16px 0 0;line-height:20px;border:0;text-align:left;vertical-align:top;max-width:none"
+)
 
 _MARKS = {
     State.COMPLETED: ("✓", GOOD),
@@ -68,15 +70,14 @@ def result_html(result: Any) -> str:
     """Return an upload's result as a table."""
     rows = [
         ("Id", code(result.id)),
-        ("To", escape(words.shown(result.target))),
         ("Size", size(result.size)),
         ("Time", _time(result.elapsed, result.rate)),
         ("Parts", _counts(result.parts, result.reused, result.retries)),
-        ("Verified", escape(", ".join(map(words.shown, result.verified)) or "no")),
+        ("Verified", _verified(result.verified)),
     ]
     if result.expires_at is not None:
         rows.append(("Expires", escape(words.when(result.expires_at))))
-    return table(_title("✓", GOOD, result.name, result.id) + pill(result.sandbox), rows)
+    return table(_title("✓", GOOD, result.name, result.target) + pill(result.sandbox), rows)
 
 
 def progress_html(progress: Progress, *, name: str = "", target: str = "") -> str:
@@ -124,9 +125,10 @@ def ended_text(job: Any, progress: Progress, story: Story | None) -> str:
             if story is not None:
                 fresh = progress.total - progress.reused
                 facts += [units.seconds(story.elapsed), units.rate(_rate(fresh, story.elapsed))]
-            facts += [f"{words.shown(v)} verified" for v in (done.verified if done else ())]
             facts.append(_counts(progress.parts, progress.parts_reused, progress.retries))
             text = f"✓ {job.name} → {words.shown(done.id if done else '')} · {' · '.join(facts)}"
+            if done and done.verified:
+                text += f"\n  verified: {'; '.join(map(words.shown, done.verified))}"
         case State.FAILED:
             error = progress.error or RuntimeError("unknown")
             return trouble.screen(error, job, debug=False, sandbox=job.sandbox)
@@ -141,9 +143,9 @@ def ended_text(job: Any, progress: Progress, story: Story | None) -> str:
 
 def table(title: str, rows: Iterable[tuple[str, str]]) -> str:
     """Return a table of (label, HTML) rows under a title, which is HTML too."""
-    head = f"<tr style='{_ROW}'><th colspan='2' style='{_CELL};font-weight:400'>{title}</th></tr>"
+    head = f"<tr style='{_ROW}'><th colspan='2' align='left' style='{_CELL};font-weight:400'>{title}</th></tr>"
     body = "".join(
-        f"<tr style='{_ROW}'><td style='{_CELL};{MUTED};white-space:nowrap'>{escape(label)}</td>"
+        f"<tr style='{_ROW}'><td style='{_CELL};{MUTED};white-space:nowrap;width:1px'>{escape(label)}</td>"
         f"<td style='{_CELL};overflow-wrap:anywhere'>{html}</td></tr>"
         for label, html in rows
     )
@@ -182,19 +184,19 @@ def size(n: int) -> str:
 
 def _completed(job: Any, progress: Progress, story: Story | None) -> str:
     done = progress.result
-    rows = [("To", escape(words.shown(job.target))), ("Size", size(progress.total))]
+    rows = [("Size", size(progress.total))]
     if done is not None:
         rows.insert(0, ("Id", code(done.id)))
     if story is not None:
         rate = _rate(progress.total - progress.reused, story.elapsed)
         rows.append(("Time", _time(story.elapsed, rate)))
     if done is not None:
-        rows.append(("Verified", escape(", ".join(map(words.shown, done.verified)) or "no")))
+        rows.append(("Verified", _verified(done.verified)))
         if done.expires_at is not None:
             rows.append(("Expires", escape(words.when(done.expires_at))))
     counts = _counts(progress.parts, progress.parts_reused, progress.retries)
     rows.append(("Parts", _part_list(counts, story)))
-    title = _title("✓", GOOD, job.name, done.id if done else job.target)
+    title = _title("✓", GOOD, job.name, job.target)
     return table(title + pill(job.sandbox), rows)
 
 
@@ -202,7 +204,7 @@ def _stopped(job: Any, progress: Progress, story: Story | None, brief: bool) -> 
     mark, colour = _MARKS[progress.state]
     if progress.state is State.FAILED:
         error = progress.error or RuntimeError("unknown")
-        (_, what), *rest = trouble.rows(error, job)
+        (_, what), *rest = trouble.rows(error, job, progress=progress)
         rest = [row for row in rest if row[0] in ("Why", "Kept")] if brief else rest
     else:
         what = f"{job.name} → {job.target} was {progress.state.value}"
@@ -228,7 +230,7 @@ def _stopped(job: Any, progress: Progress, story: Story | None, brief: bool) -> 
 
 
 def _title(mark: str, colour: str, name: str, to: str) -> str:
-    arrow = f" <span style='{MUTED}'>→</span> {code(to)}" if to else ""
+    arrow = f" <span style='{MUTED}'>→ {escape(words.shown(to))}</span>" if to else ""
     return f"{_mark(mark, colour)} <b>{escape(words.shown(name))}</b>{arrow}"
 
 
@@ -238,6 +240,10 @@ def _mark(mark: str, colour: str) -> str:
 
 def _time(elapsed: float, rate: float) -> str:
     return f"{units.seconds(elapsed)} · {units.rate(rate)}"
+
+
+def _verified(facts: Sequence[str]) -> str:
+    return "<br>".join(escape(words.shown(fact)) for fact in facts) or "no"
 
 
 def _rate(size: int, elapsed: float) -> float:
@@ -294,5 +300,9 @@ def _cells(tag: str, texts: Sequence[str]) -> str:
 
 def _columns(tag: str, texts: Sequence[str]) -> str:
     style = f"{_CELL};font-weight:400" + (f";{MUTED}" if tag == "th" else "")
-    cells = "".join(f"<{tag} style='{style}'>{escape(text)}</{tag}>" for text in texts)
+    wrap = {True: "", False: ";white-space:nowrap"}
+    cells = "".join(
+        f"<{tag} align='left' style='{style}{wrap[len(text) > 48]}'>{escape(text)}</{tag}>"
+        for text in texts
+    )
     return f"<tr style='{_ROW}'>{cells}</tr>"

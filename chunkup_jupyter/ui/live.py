@@ -15,6 +15,7 @@ import uuid
 from html import escape
 from typing import Any
 
+from .. import units
 from ..events import Event, Meter, Progress, State
 from . import cards, words
 from .cards import BRAND, FAINT, FONT, GOOD, INK, LINE, MUTED, SIZE, TRACK, WARN
@@ -106,27 +107,28 @@ def live_html(
 ) -> str:
     """Return one frame of a running upload. ``now`` in Unix seconds."""
     meter: Meter | None = getattr(job, "meter", None)
-    sums = escape(" · ".join(words.amounts(progress, meter) if progress.parts else []))
+    sums = escape(" · ".join(words.amounts(progress, meter)) if progress.parts else _whole(job))
     counts = " · ".join(words.parts(progress))
-    counts = f"{counts}" if counts else ""
     clock = words.clock(progress, now)
     late = _too_late(progress, meter, now)
     title = (
-        f"<span style='{_ONE_LINE}'><b>{escape(words.shown(job.name))}</b> "
-        f"<span style='{MUTED}'>→ {escape(words.shown(job.target))}</span>"
-        f"{cards.pill(job.sandbox)}</span>"
+        f"<span style='display:flex;gap:6px;min-width:0'>"
+        f"<b style='{_ONE_LINE}'>{escape(words.shown(job.name))}</b>"
+        f"<span style='{_ONE_LINE};{MUTED};flex-shrink:.5'>→ {escape(words.shown(job.target))}"
+        f"</span>{cards.pill(job.sandbox)}</span>"
     )
     state = f"<b style='white-space:nowrap'>{escape(words.headline(progress))}</b>"
-    phases = "".join(_phase(name, when) for name, when in words.phases(progress))
+    steps = "".join(_phase(name, when) for name, when in words.phases(progress))
+    phases = f"<span style='display:flex;gap:12px;font-size:12px'>{steps}</span>"
     closes = f"<span style='color:{WARN if late else 'inherit'}'>{escape(clock)}</span>"
     return (
         f"<div role='group' aria-label='{escape(_spoken(job, progress), quote=True)}' "
         f"style='{FONT};{SIZE};{INK};box-sizing:border-box;height:{_HEIGHT}px;max-width:760px;"
         f"padding:4px 0;line-height:20px;overflow:hidden;font-variant-numeric:tabular-nums'>"
         f"{_row(title, state)}{_bar(progress)}{_map(story.cells(progress))}"
-        f"{_row(f'<span>{sums}</span>', f'<span>{escape(counts)}</span>', MUTED)}"
-        f"{_row(f'<span>{phases}</span>', closes, MUTED)}"
-        f"{_row(_foot(progress, late, detached), '', FAINT)}"
+        f"{_row(f'<span>{sums}</span>', _short(counts), MUTED)}"
+        f"{_row(phases, '', MUTED)}"
+        f"{_row(_foot(progress, late, detached), closes, FAINT)}"
         "</div>"
     )
 
@@ -183,10 +185,19 @@ def _box(cell: Cell) -> str:
 def _phase(name: str, when: str) -> str:
     mark = {"done": "✓", "now": "▸", "later": "○"}[when]
     colour = {"done": f"color:{GOOD}", "now": f"color:{BRAND}", "later": FAINT}[when]
-    text = {"done": MUTED, "now": f"{INK};font-weight:600", "later": FAINT}[when]
-    return (
-        f"<span style='margin-right:14px;{text}'><span style='{colour}'>{mark}</span> {name}</span>"
-    )
+    text = {"done": MUTED, "now": INK, "later": FAINT}[when]
+    # Nothing here changes its width, so nothing jumps.
+    dot = f"<span style='display:inline-block;width:14px;{colour}'>{mark}</span>"
+    return f"<span style='{text}'>{dot}{name}</span>"
+
+
+def _short(text: str) -> str:
+    return f"<span style='{_ONE_LINE}'>{escape(text)}</span>"
+
+
+def _whole(job: Any) -> str:
+    plan = getattr(job, "plan", None)
+    return units.size(plan.file.size) if plan is not None else ""
 
 
 def _foot(progress: Progress, late: str, detached: bool) -> str:
@@ -195,7 +206,8 @@ def _foot(progress: Progress, late: str, detached: bool) -> str:
         text = "runs in the background; when the kernel is restarted or culled, run the line again"
     elif not text:
         text = "Kernel ▸ Interrupt stops it; the same line goes on where it stopped"
-    return f"<span style='{_ONE_LINE}'>{escape(text)}</span>"
+    warns = f";color:{WARN}" if late else ""
+    return f"<span style='{_ONE_LINE}{warns}'>{escape(text)}</span>"
 
 
 def _too_late(progress: Progress, meter: Meter | None, now: float | None) -> str:

@@ -38,6 +38,7 @@ class Cell:
 class Story:
     """A listener that only remembers. Times are in seconds of the monotonic clock.
 
+    ``began`` is when the session was opened: what came before is no time of the upload.
     Written on the background thread and read on others: readers copy first. Memory
     grows with the parts that were touched, never with bytes.
     """
@@ -48,6 +49,7 @@ class Story:
     part_size: int = 0
     rows: dict[int, PartRow] = field(default_factory=dict)
     restarts: list[str] = field(default_factory=list)
+    _started: bool = False
     _held: list[int] = field(default_factory=list)
     _taken: dict[int, float] = field(default_factory=dict)
 
@@ -56,6 +58,8 @@ class Story:
         match event:
             case Started(session, reused):
                 self.size, self.part_size = session.file.size, session.part_size
+                self.began = self.began if self._started else now
+                self._started = True
                 self._forget()
                 for receipt in reused:
                     self._hold(PartRow(receipt.number, receipt.size, reused=True))

@@ -13,15 +13,19 @@ from . import words
 
 
 def rows(
-    error: BaseException, job: Any = None, *, prompt: str = "%chunkup "
+    error: BaseException,
+    job: Any = None,
+    *,
+    prompt: str = "%chunkup ",
+    progress: Progress | None = None,
 ) -> list[tuple[str, str]]:
     """Return an error as (label, text) rows; ``job`` adds what is kept and what to run.
 
     ``prompt`` stands before the line that resumes: ``%chunkup `` or ``chunkup ``.
     """
     found = [("What", _what(error, job)), ("Why", words.shown(error) or type(error).__name__)]
-    found[1:] += _server(error)
-    progress = getattr(job, "progress", None)
+    found += _server(error)
+    progress = progress or getattr(job, "progress", None)
     if progress is not None and (text := kept(error, progress)):
         found.append(("Kept", text))
     advice = now(error)
@@ -50,6 +54,8 @@ def screen(
     """
     if isinstance(error, errors.UploadInterrupted):
         return words.marked(interrupted(job, prompt=prompt, bound=bound), sandbox)
+    if job is None and not sources[0] and not debug:
+        return words.marked(f"✗ {words.shown(error)}", sandbox)
     found = rows(error, job, prompt=prompt)
     if job is None and sources[0]:
         found[0] = ("What", f"{', '.join(sources[0])} → {sources[1]} was not started")
