@@ -138,6 +138,8 @@ def _open(source: Any, name: str | None) -> Source:
             return MemorySource(source.getbuffer(), name or _name_of(source))
     if isinstance(source, Source):
         return source
+    if isinstance(source, io.IOBase) and not source.readable():
+        raise InvalidUpload("this file is not open for reading; open it with mode 'rb'")
     if not callable(getattr(source, "read", None)):
         raise InvalidUpload(
             f"a {type(source).__name__} cannot be uploaded; give a path, bytes, or a binary file"
@@ -583,8 +585,6 @@ def spool(
 def _of_descriptor(file: Any, name: str | None) -> Source | None:
     """Return a source over a real file that somebody opened, None when it is a pipe."""
     try:
-        if not file.readable():
-            raise InvalidUpload("this file is not open for reading; open it with mode 'rb'")
         if file.writable():
             file.flush()
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -595,8 +595,6 @@ def _of_descriptor(file: Any, name: str | None) -> Source | None:
     except FileNotFoundError:
         here = False
     except (OSError, ValueError) as error:
-        if isinstance(error, InvalidUpload):
-            raise
         raise _failed(name or "the file", 0, error) from error
     if not name and not path:
         raise NameNeeded("this file object has no name; give name=…")
