@@ -510,9 +510,9 @@ class _Uploads(Provider):
                 f"{session.file.size:,} bytes; do not use it"
             )
         expires = made.get("expires_at")
-        verified = [f"size {session.file.size:,} bytes, as {response.host} says"]
+        verified = [f"size, as {self.title} counts it"]
         if digest:
-            verified.append(f"MD5 {digest}, given to {response.host} to compare")
+            verified.append(f"MD5 {digest}, given to {self.title} to compare")
         return Result(
             id=file_id,
             url=shown(f"{self._base}/files/{encoded(file_id)}"),
