@@ -169,6 +169,10 @@ def choose(progress: str, shell: Any = None, *, detached: bool = False) -> View:
     if progress in ("html", "widget") or (progress == "auto" and kernel):
         if shell is None:
             raise InvalidUpload(f"--progress {progress} needs a notebook; there is text and none")
+        if progress == "widget":
+            from .widget import Widget
+
+            return Widget(detached=detached)
         from .live import Live
 
         return Live(detached=detached)

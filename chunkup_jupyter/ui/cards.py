@@ -143,9 +143,11 @@ def ended_text(job: Any, progress: Progress, story: Story | None) -> str:
 
 def table(title: str, rows: Iterable[tuple[str, str]]) -> str:
     """Return a table of (label, HTML) rows under a title, which is HTML too."""
-    head = f"<tr style='{_ROW}'><th colspan='2' align='left' style='{_CELL};font-weight:400'>{title}</th></tr>"
+    style = f"{_CELL};font-weight:400"
+    head = f"<tr style='{_ROW}'><th colspan='2' align='left' style='{style}'>{title}</th></tr>"
+    narrow = f"{_CELL};{MUTED};white-space:nowrap;width:1px"
     body = "".join(
-        f"<tr style='{_ROW}'><td style='{_CELL};{MUTED};white-space:nowrap;width:1px'>{escape(label)}</td>"
+        f"<tr style='{_ROW}'><td style='{narrow}'>{escape(label)}</td>"
         f"<td style='{_CELL};overflow-wrap:anywhere'>{html}</td></tr>"
         for label, html in rows
     )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from .. import journal, providers, units
+from .. import by_hand, jobs, journal, orders, providers, units
 from ..errors import AlreadyUploading, ChunkupError, InvalidUpload
 from ..events import State
 from ..journal import Unfinished
@@ -54,8 +54,6 @@ def carry_out(
 
 def known_ids(verb: str) -> list[str]:
     """Return the ids that may follow a verb."""
-    from .. import jobs
-
     wanted = {
         "pause": lambda job: job.state is State.UPLOADING,
         "resume": lambda job: job.state in _RESUMABLE,
@@ -78,8 +76,6 @@ def known_places() -> list[str]:
 
 
 def _list(line: Line, prompt: str) -> Told:
-    from .. import jobs
-
     rows: list[Row] = []
     for job in jobs.list_jobs():
         progress = job.progress
@@ -186,8 +182,6 @@ _RESUMABLE = (State.PAUSED, State.STOPPED, State.FAILED)
 
 
 def _resume(line: Line, view: Callable[[Line], View], trail: Trail) -> Steps:
-    from .. import jobs
-
     if line.words:
         found = _find(line.words[0])
     else:
@@ -219,8 +213,6 @@ _CARRIED = {"detach", "ask_key", "key_env", "sandbox"}
 
 
 def _cancel(line: Line, prompt: str) -> Told:
-    from .. import jobs
-
     if line.words:
         found = _find(line.words[0])
     else:
@@ -278,8 +270,6 @@ def _clean(line: Line, prompt: str) -> Told:
         rows.append((one.name, one.target, _so_far(one), _try(one, line) or done))
     note = ""
     if line.words:
-        from .. import by_hand
-
         provider, sessions = _listed(line)
         note = f"asked {provider.title}"
         for session in sessions:
@@ -316,8 +306,6 @@ def _try(one: Unfinished, line: Line) -> str:
 
 def _abort(one: Unfinished, line: Line) -> None:
     """Make the server forget an unfinished upload, then forget it here."""
-    from .. import by_hand, orders
-
     if one.pid:
         raise AlreadyUploading(f"process {one.pid} is uploading {one.name}", pid=one.pid)
     if one.session is not None:
@@ -338,8 +326,6 @@ def _abort(one: Unfinished, line: Line) -> None:
 
 def _listed(line: Line) -> tuple[Any, Sequence[Session]]:
     """Ask a destination's provider for its unfinished sessions."""
-    from .. import by_hand, orders
-
     dest = line.words[0]
     provider = orders.destination(
         dest,
@@ -372,8 +358,6 @@ def _doctor(line: Line, prompt: str) -> Told:
 
 def _waiting() -> list[Unfinished]:
     """Return unfinished uploads that are no job of this process."""
-    from .. import jobs
-
     ours = {(job.name, job.target) for job in jobs.list_jobs() if not job.sandbox}
     return [
         one
@@ -384,8 +368,6 @@ def _waiting() -> list[Unfinished]:
 
 def _find(word: str) -> Any:
     """Return the job or the unfinished upload of that id."""
-    from .. import jobs
-
     for job in jobs.list_jobs():
         if str(job.id) == word:
             return job
@@ -399,8 +381,6 @@ def _find(word: str) -> Any:
 
 def _running(line: Line, states: tuple[State, ...], what: str) -> Any:
     """Return the named job, or the only one in these states."""
-    from .. import jobs
-
     if line.words:
         found = _find(line.words[0])
         if isinstance(found, Unfinished):
