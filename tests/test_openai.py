@@ -416,6 +416,9 @@ def test_a_key_that_a_refusal_repeats_is_not_repeated_by_us(echo: str) -> None:
     for flow in (openai().create(FILE, 4), put(), openai().abort(SESSION)):
         error = ends(AuthError, flow, says(status=401, message=message))
         assert "5f1c" not in str(error)
+    azures = azure(api_key=Secret("0f5f1c0e")).create(FILE, 4)
+    error = ends(AuthError, azures, says(status=401, message="0f5f1c0e is no key"))
+    assert "5f1c" not in str(error)
     error = ends(
         IntegrityError,
         openai().complete(SESSION, RECEIPTS),

@@ -327,7 +327,8 @@ def test_our_providers_upload_over_a_real_port(served: OpenAISandbox, purpose: s
         wire = HttpClient()
         transport = Transport(client=wire, rules=provider.rules)
         try:
-            file = FileInfo("train.jsonl", len(DATA), "application/jsonl")
+            # A name of its own: another file of that name and size would do as well.
+            file = FileInfo(f"{provider.scheme}.jsonl", len(DATA), "application/jsonl")
             session = await transport.run(provider.create(file, 1000))
             receipts = [
                 await transport.run(
@@ -581,6 +582,14 @@ def test_a_part_that_was_sent_twice_counts_once_or_twice(
     part_id = put(sandbox, upload_id, b"abc").json()["id"]
 
     assert complete(sandbox, upload_id, {"part_ids": [part_id]}).status == status
+
+
+def test_a_part_is_listed_once_even_where_the_sum_would_fit() -> None:
+    sandbox = OpenAISandbox()
+    upload_id = begun(sandbox, 6)
+    part_id = put(sandbox, upload_id, b"abc").json()["id"]
+
+    assert complete(sandbox, upload_id, {"part_ids": [part_id, part_id]}).status == 400
 
 
 def test_a_part_of_another_upload_is_not_taken() -> None:
