@@ -253,6 +253,7 @@ class OSS(Provider):
         """Return the object's own destination: a folder appends the file's name."""
         if not self.holds_many:
             return self
+        signing.check_key(file.name)
         signing.check_key(self.key + file.name)
         return replace(self, key=self.key + file.name)
 
