@@ -35,6 +35,7 @@ class Lock:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._status = path.with_suffix(".status")
+        self._owner = path.with_suffix(".owner")  # only where there is no flock
         self._held: Any = None  # a descriptor, a filelock, or True for a named owner
         self._beats = threading.Lock()
         self._next_beat = 0.0
@@ -71,20 +72,22 @@ class Lock:
             if held is None:
                 return
             _held.discard(self)
-            with contextlib.suppress(OSError):
-                os.unlink(self._status)
+            for left in (self._status, self._status.with_suffix(".status.new")):
+                with contextlib.suppress(OSError):
+                    os.unlink(left)
+            if held is True:
+                with contextlib.suppress(OSError):
+                    if self._owner.read_text() == json.dumps(_me()):
+                        os.unlink(self._owner)
+                return
+            if sys.platform == "win32":
+                held.release()
             # Removed while still held: whoever waits for the old file sees that it has
             # lost its name, and tries again.
-            if sys.platform == "win32":
-                if held is not True:
-                    held.release()
-                with contextlib.suppress(OSError):
-                    os.unlink(self._path)
-            else:
-                with contextlib.suppress(OSError):
-                    os.unlink(self._path)
-                if held is not True:
-                    os.close(held)
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+            if sys.platform != "win32":
+                os.close(held)
 
     def drop(self) -> None:
         """Forget the lock without giving it back: it is the parent process's."""
@@ -95,7 +98,7 @@ class Lock:
 
     def owner(self) -> tuple[int, str] | None:
         """Return who has it now (pid, 0 if unknown) and how far it is; None when it is free."""
-        if not self._path.exists() and not self._path.with_suffix(".owner").exists():
+        if not self._path.exists() and not self._owner.exists():
             return None
         if self._try():
             self.release()
@@ -167,11 +170,11 @@ class Lock:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                if error.errno in _NO_LOCKS:
-                    created = os.fstat(file).st_size == 0
-                    os.close(file)
-                    return self._try_by_name(created)
                 os.close(file)
+                if error.errno in _NO_LOCKS:
+                    with contextlib.suppress(OSError):
+                        os.unlink(self._path)  # of no use here
+                    return self._try_by_name()
                 if error.errno in (errno.EAGAIN, errno.EACCES):
                     return False
                 raise
@@ -181,21 +184,15 @@ class Lock:
             self._held = file
             return True
 
-    def _try_by_name(self, empty: bool) -> bool:
+    def _try_by_name(self) -> bool:
         """Take the lock where there is no ``flock``: an owner's file, made exclusively."""
-        owner = self._path.with_suffix(".owner")
-        if empty:
-            with contextlib.suppress(OSError):
-                os.unlink(self._path)
-        self._path = owner
-        mine = json.dumps(_me())
         try:
-            file = os.open(owner, _CREATE | os.O_EXCL, 0o600)
+            file = os.open(self._owner, _CREATE | os.O_EXCL, 0o600)
         except FileExistsError:
-            self._remove_stale(owner)
+            self._remove_stale(self._owner)
             return False
         try:
-            os.write(file, mine.encode())
+            os.write(file, json.dumps(_me()).encode())
         finally:
             os.close(file)
         self._held = True
