@@ -14,7 +14,6 @@ T = TypeVar("T")
 
 _lock = threading.Lock()
 _loop: asyncio.AbstractEventLoop | None = None
-_owner = 0
 
 
 def loop() -> asyncio.AbstractEventLoop:
@@ -23,12 +22,22 @@ def loop() -> asyncio.AbstractEventLoop:
     A daemon thread, so that the interpreter can leave. A forked child starts its own:
     threads do not survive a fork.
     """
-    global _loop, _owner
+    global _loop
     with _lock:
-        if _loop is None or _owner != os.getpid() or _loop.is_closed():
-            _loop, _owner = asyncio.new_event_loop(), os.getpid()
+        if _loop is None or _loop.is_closed():
+            _loop = asyncio.new_event_loop()
             threading.Thread(target=_loop.run_forever, name="chunkup-io", daemon=True).start()
         return _loop
+
+
+def _forked() -> None:
+    """In a forked child: the thread stayed behind, perhaps while it held the lock."""
+    global _lock, _loop
+    _lock, _loop = threading.Lock(), None
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)
 
 
 def submit(coroutine: Coroutine[Any, Any, T]) -> Future[T]:

@@ -50,11 +50,13 @@ def drive(flow: Flow[T], client: Callable[[Request], Response] | None = None) ->
         return drive_flow(flow, made)
 
 
-def perform(provider: Provider, verb: Callable[[Provider], Flow[T]]) -> T:
+def perform(
+    provider: Provider, verb: Callable[[Provider], Flow[T]], *, ca_bundle: str | None = None
+) -> T:
     """Run one verb of a provider with retries, and wait for its value."""
 
     async def run() -> T:
-        wire = HttpClient()
+        wire = HttpClient(ca_bundle=ca_bundle)
         try:
             return await Transport(wire, provider.rules).run(verb(provider))
         finally:

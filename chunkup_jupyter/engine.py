@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 from . import digests, plan
 from .errors import (
     AuthError,
     IntegrityError,
-    ProviderError,
+    OutcomeUnknown,
+    ProtocolError,
     Refused,
     SessionLost,
     SourceChanged,
@@ -42,11 +44,15 @@ from .events import (
     Warned,
 )
 from .feed import HELD, Feed, OrderedFeed
-from .journal import Acknowledged, Creating, Journal, Past
-from .model import Body, Flow, NotYet, Part, PartReceipt, Provider, Result, Session
+from .journal import Acknowledged, Creating, Journal
+from .model import Body, Flow, Held, NotYet, Part, PartReceipt, Provider, Result, Session
 from .pace import Pace
-from .sources import Source, crc64_of, digest_of
+from .reports import Reports
+from .resume import reusable, unusable
+from .sources import Source, digest_of
 from .transport import Policy, Transport
+from .units import rate as rate_text
+from .units import seconds as seconds_text
 from .wire import Client
 
 T = TypeVar("T")
@@ -54,7 +60,9 @@ T = TypeVar("T")
 log = logging.getLogger("chunkup_jupyter")
 
 TICK = 0.1  # seconds between two readings of the bytes in flight
-MARGIN = 120.0  # seconds a session must still live to be worth resuming
+SENSELESS = 3  # how often a verb is run whose answers make no sense
+CONFIRMING = 3600.0  # seconds a provider may take to confirm what it was given
+CLOCK = 10.0  # seconds of sending before the rate is held against the session's life
 
 
 @dataclass(frozen=True)
@@ -100,12 +108,17 @@ class Upload:
     def __post_init__(self) -> None:
         self.progress = Progress(total=self.source.info.size)
         self.session: Session | None = None
+        self.ready = not self.provider.waits_ready
+        """Whether the provider can use the file; some take minutes after the last byte."""
         self.pace = Pace(self.options.jobs)
         self._flight: dict[int, int] = {}
         self._sums: dict[int, int] = {}
         self._moved = 0
+        self._began: float | None = None
+        self._warned_of_clock = False
         self._cancelling = False
         self._fresh = self.options.fresh
+        self._renewing = asyncio.Lock()
         self._gate = asyncio.Event()
         self._gate.set()
         self.transport = Transport(
@@ -150,7 +163,7 @@ class Upload:
             result = await self._persist()
         except asyncio.CancelledError:
             if self._cancelling:
-                await asyncio.shield(self._abort())
+                await _undisturbed(self._abort())
                 self.journal.discard()
                 self._emit(Cancelled())
             else:
@@ -161,13 +174,16 @@ class Upload:
             cause = _first_cause(error)
             if isinstance(cause, (SourceChanged, IntegrityError)):
                 # Nothing of it can be used again, and sessions cost money.
-                await self._abort()
+                await _undisturbed(self._abort())
                 self.journal.discard()
             else:
                 self.journal.close()
             self._emit(Failed(cause))
             raise cause from cause.__cause__
-        self.finished(result)
+        try:
+            self.finished(result)
+        except Exception:
+            log.exception("a finished upload could not be noted")
         self.journal.discard()
         self._emit(Completed(result))
         return result
@@ -219,8 +235,9 @@ class Upload:
         wanted = rules.digest if self.options.verify else None
         session, reused = await self._open()
         self.session = session
-        self._emit(Started(session, tuple(reused)))
-        receipts = {receipt.number: receipt for receipt in reused}
+        self._sums = {done.receipt.number: done.crc64 for done in reused}
+        receipts = {done.receipt.number: done.receipt for done in reused}
+        self._emit(Started(session, tuple(receipts.values())))
         feed = (
             OrderedFeed(self.source, names, wanted)
             if self.source.in_order and session.part_size <= HELD
@@ -231,27 +248,29 @@ class Upload:
             digest = asyncio.create_task(digest_of(self.source, wanted))
         try:
             await self._send_parts(session, receipts, feed)
+            await self._gate.wait()
             self.source.verify()
             self._emit(Completing())
             whole: str | None = None
-            if isinstance(feed, OrderedFeed) and wanted is not None:
+            if isinstance(feed, OrderedFeed):
                 whole = await feed.finish(session.file.size)
             elif digest is not None:
                 whole = await digest
                 self.source.verify()
         finally:
-            if digest is not None and not digest.done():
+            if digest is not None:
                 digest.cancel()
-                with suppress(asyncio.CancelledError):
-                    await digest
+                await asyncio.gather(digest, return_exceptions=True)
         ordered = [receipts[number] for number in sorted(receipts)]
         result = await self._until(
-            lambda provider: provider.complete(session, ordered, whole), None
+            lambda provider: provider.complete(session, ordered, whole), CONFIRMING
         )
-        assert isinstance(result, Result)
-        if self.options.wait_ready:
-            result = await self._wait_ready(result)
-        return result
+        if not isinstance(result, Result):
+            raise OutcomeUnknown(
+                f"{self.provider.title} has every part and did not confirm the file within "
+                f"{seconds_text(CONFIRMING)}; run the same line again to ask it"
+            )
+        return await self._wait_ready(result) if self.options.wait_ready else result
 
     async def _wait_ready(self, result: Result) -> Result:
         try:
@@ -261,10 +280,11 @@ class Upload:
         except Refused:
             self.journal.discard()  # the provider has the bytes and cannot use them
             raise
+        self.ready = isinstance(ready, Result)
         return ready if isinstance(ready, Result) else result
 
     async def _until(
-        self, verb: Callable[[Provider], Flow[Result | NotYet]], within: float | None
+        self, verb: Callable[[Provider], Flow[Result | NotYet]], within: float
     ) -> Result | NotYet:
         """Run a verb until it is a result; after ``within`` seconds take what there is."""
         waited = 0.0
@@ -273,29 +293,35 @@ class Upload:
             if isinstance(answer, Result):
                 return answer
             self._emit(Processing(answer.message))
-            if within is not None and waited >= within:
+            if waited >= within:
                 return answer
             await self.sleep(answer.retry_after)
             waited += answer.retry_after
 
     # opening a session, or finding the old one
 
-    async def _open(self) -> tuple[Session, Sequence[PartReceipt]]:
+    async def _open(self) -> tuple[Session, Sequence[PartDone]]:
         past = self.journal.replay()
         self._warn_of_journal()
-        if past.session is not None:
-            self.session = past.session
+        if (old := past.session) is not None:
+            file, rules = self.source.info, self.provider.rules
+            reason = unusable(old, file, self.options.part_size, self.now())
             if self._fresh:
                 self._fresh = False
+                reason = "a fresh start was asked for"
+            if reason:
                 await self._abort()
-                await self._begin_anew("a fresh start was asked for")
-            elif reason := self._unusable(past.session):
-                await self._begin_anew(reason)
             else:
+                self.session = old
+
+                async def ask() -> Held:
+                    return await self._run(lambda provider: provider.held(old))
+
                 try:
-                    return past.session, await self._reusable(past.session, past)
+                    return old, await reusable(old, past, self.source, rules, ask)
                 except SessionLost as error:
-                    await self._begin_anew(str(error))
+                    reason = str(error)
+            await self._begin_anew(reason)
         file = self.source.info
         preferred = self.options.part_size or self._preferred()
         part_size = plan.choose_part_size(file.size, preferred, self.provider.rules)
@@ -306,68 +332,7 @@ class Upload:
 
     def _preferred(self) -> int:
         """Return the part size to wish for, in bytes."""
-        if self.source.in_order:
-            return HELD // 8
-        return plan.PREFERRED_PART
-
-    def _unusable(self, session: Session) -> str:
-        """Return why an old session cannot be resumed, "" when it can."""
-        file = self.source.info
-        if session.file.size != file.size:
-            return (
-                f"{file.name} changed since (it had {session.file.size:,} bytes, now "
-                f"{file.size:,}); starting again"
-            )
-        asked = self.options.part_size
-        if asked is not None and asked != session.part_size:
-            return f"another part size was asked for ({asked:,} bytes); starting again"
-        if session.expires_at is not None and session.expires_at - self.now() < MARGIN:
-            return "the earlier session expired; starting again"
-        return ""
-
-    async def _reusable(self, session: Session, past: Past) -> Sequence[PartReceipt]:
-        """Return receipts of parts the server has and this file still holds, proved by CRC."""
-        whole = len(past.parts) == plan.count(session.file.size, session.part_size)
-        try:
-            held = await self._run(lambda provider: provider.held(session))
-        except SessionLost:
-            if not whole:
-                raise
-            held = None  # it may be gone because it was completed: that verb can tell
-        known = {number: done.receipt for number, done in past.parts.items()}
-        sums = {number: f"crc64:{done.crc64}" for number, done in past.parts.items()}
-        if isinstance(held, int):
-            known = {n: r for n, r in known.items() if self._end(session, n) <= held}
-        elif held is not None:
-            listed = {receipt.number: receipt for receipt in held}
-            if not self.provider.rules.report_every:
-                # The list is all the server has; of reported parts it has only those.
-                known = {n: r for n, r in known.items() if n in listed}
-            for n, r in listed.items():
-                if n not in known or (r.token and r.token != known[n].token):
-                    known[n], sums[n] = r, r.checksum
-        proved = []
-        for number in sorted(known):
-            receipt = known[number]
-            if plan.fits(receipt, session) and await self._proved(session, number, sums[number]):
-                proved.append(receipt)
-        if isinstance(held, int) and len(proved) < len(known):
-            raise SessionLost("the file changed since; starting again")
-        return proved
-
-    async def _proved(self, session: Session, number: int, checksum: str) -> bool:
-        """Say whether the file's bytes of this part still have that checksum."""
-        part = plan.part_at(number, session.file.size, session.part_size)
-        name, _, value = checksum.partition(":")
-        if name != "crc64":
-            return False
-        self._sums[number] = await crc64_of(self.source, part.start, part.size)
-        return str(self._sums[number]) == value
-
-    @staticmethod
-    def _end(session: Session, number: int) -> int:
-        part = plan.part_at(number, session.file.size, session.part_size)
-        return part.start + part.size
+        return HELD // 8 if self.source.in_order else plan.PREFERRED_PART
 
     async def _begin_anew(self, reason: str) -> None:
         self.session = None
@@ -383,25 +348,27 @@ class Upload:
     ) -> None:
         rules = self.provider.rules
         todo = (part for part in plan.parts(session) if part.number not in receipts)
-        workers = 1 if rules.in_order else self.pace.most
-        if isinstance(feed, OrderedFeed):
-            workers = min(workers, HELD // session.part_size)
-        reports = _Reports(self, session) if rules.report_every else None
+        workers = min(
+            1 if rules.in_order else self.pace.most,
+            plan.count(session.file.size, session.part_size) - len(receipts),
+        )
+        if self.source.in_order:
+            bound = isinstance(feed, OrderedFeed)
+            workers = min(workers, HELD // session.part_size if bound else 1)
+        reports = Reports(self._acknowledge, rules.report_every) if rules.report_every else None
         turn = asyncio.Lock()
-        ticker = asyncio.create_task(self._tick())
         try:
-            async with asyncio.TaskGroup() as group:
-                total = plan.count(session.file.size, session.part_size) - len(receipts)
-                for _ in range(min(workers, total)):
-                    group.create_task(self._work(session, todo, receipts, feed, turn, reports))
-            if reports is not None:
-                await reports.close()
+            async with asyncio.TaskGroup() as both:
+                ticker = both.create_task(self._tick())
+                async with asyncio.TaskGroup() as group:
+                    for _ in range(workers):
+                        group.create_task(self._work(session, todo, receipts, feed, turn, reports))
+                if reports is not None:
+                    await reports.finish()
+                ticker.cancel()
         finally:
-            ticker.cancel()
-            with suppress(asyncio.CancelledError):
-                await ticker
             if reports is not None:
-                reports.drop()
+                await reports.drop()
             self._flight.clear()
 
     async def _work(
@@ -411,7 +378,7 @@ class Upload:
         receipts: dict[int, PartReceipt],
         feed: Feed,
         turn: asyncio.Lock,
-        reports: _Reports | None,
+        reports: Reports | None,
     ) -> None:
         while True:
             await self.pace.enter()
@@ -454,33 +421,56 @@ class Upload:
             return PartDone(receipt, int(crc))
         raise AssertionError("unreachable")
 
+    async def _acknowledge(self, receipts: Sequence[PartReceipt]) -> None:
+        session = self.session
+        assert session is not None
+        await self._run(lambda provider: provider.acknowledge(session, receipts))
+        await self.journal.write(Acknowledged(tuple(receipt.number for receipt in receipts)))
+
     async def _run(self, verb: Callable[[Provider], Flow[T]], number: int = 0) -> T:
-        """Run a verb; once more with fresh credentials when the old ones expired."""
-        try:
-            return await self.transport.run(verb(self.provider), number)
-        except AuthError as error:
-            if not error.expired or self.refresh is None:
-                raise
-            fresh = await self.refresh()
-            if fresh is None:
-                raise
+        """Run a verb; again after a senseless answer, and once with fresh credentials."""
+        senseless, renewed = 0, False
+        while True:
+            provider = self.provider
+            try:
+                return await self.transport.run(verb(provider), number)
+            except AuthError as error:
+                if not error.expired or renewed or not await self._renewed(provider):
+                    raise
+                renewed = True
+            except ProtocolError as error:
+                senseless += 1
+                if senseless == SENSELESS:
+                    raise
+                wait = self.policy.wait(senseless, self.rng)
+                self._emit(PartRetried(number, senseless, wait, str(error)))
+                await self.sleep(wait)
+
+    async def _renewed(self, used: Provider) -> bool:
+        """Put a provider with fresher credentials in the place of ``used``, if there is one."""
+        async with self._renewing:
+            if self.provider is not used:
+                return True  # another part met the same, and was first
+            fresh = None if self.refresh is None else await self.refresh()
+            if fresh is None or fresh == used:
+                return False
             self.provider = fresh
-            return await self.transport.run(verb(self.provider), number)
+            return True
 
     async def _abort(self) -> None:
         """Make the server forget the session, as far as it can be reached."""
-        session = self.session
+        session = self.session or self.journal.replay().session
         if session is None:
             return
         patient = Transport(
             self.client,
             self.provider.rules,
-            policy=Policy(attempts=3),
+            policy=replace(self.policy, attempts=3),
             sleep=self.sleep,
             rng=self.rng,
         )
         # Twice: a part that was in flight may have landed after the first.
-        with suppress(ProviderError, TimeoutError, Exception):
+        with suppress(Exception):
             async with asyncio.timeout(15):
                 for _ in range(2):
                     await patient.run(self.provider.abort(session))
@@ -498,17 +488,41 @@ class Upload:
             self._emit(Warned(self.journal.problem))
 
     async def _tick(self) -> None:
-        """Ten times a second, tell how far the parts in flight are."""
+        """Ten times a second, tell how far the parts in flight are, and look at the source."""
         told: dict[int, int] = {}
         loop = asyncio.get_running_loop()
-        while True:
+        for tick in itertools.count(1):
             await asyncio.sleep(TICK)
             self.pace.observe(loop.time(), self._moved)
+            self._watch_clock(loop.time())
+            if tick % 5 == 0:  # a part may be on its way for minutes
+                self.source.verify()
             if self._flight != told:
                 told = dict(self._flight)
                 self._emit(PartSent(told))
                 self.journal.beat(f"{self.progress.percent} %")
                 self._warn_of_journal()
+
+    def _watch_clock(self, now: float) -> None:
+        """Warn once, early, when the session will close before the last part is there."""
+        session = self.session
+        if session is None or session.expires_at is None or not self._moved:
+            return
+        if self._began is None:
+            self._began = now
+        elapsed, left = now - self._began, session.expires_at - self.now()
+        if elapsed < CLOCK or self._warned_of_clock:
+            return
+        rate = self._moved / elapsed
+        needed = (self.progress.total - self.progress.sent) / rate
+        if needed > left:
+            self._warned_of_clock = True
+            self._emit(
+                Warned(
+                    f"at {rate_text(rate)} the rest needs {seconds_text(needed)}, but the "
+                    f"session closes in {seconds_text(max(0, left))}"
+                )
+            )
 
     def _emit(self, event: Event) -> None:
         if self.progress.state.ended:
@@ -524,44 +538,12 @@ class Upload:
                     self.listeners.remove(listener)
 
 
-class _Reports:
-    """Acknowledges finished parts in batches as they land, one batch at a time."""
-
-    def __init__(self, upload: Upload, session: Session) -> None:
-        self._upload = upload
-        self._session = session
-        self._pending: list[PartReceipt] = []
-        self._task: asyncio.Task[None] | None = None
-
-    def add(self, receipt: PartReceipt) -> None:
-        """Note a finished part; a full batch goes out at once."""
-        self._pending.append(receipt)
-        every = self._upload.provider.rules.report_every
-        if len(self._pending) >= every and (self._task is None or self._task.done()):
-            if self._task is not None:
-                self._task.result()
-            self._task = asyncio.create_task(self._flush())
-
-    async def close(self) -> None:
-        """Send what is left."""
-        if self._task is not None:
-            await self._task
-        await self._flush()
-
-    def drop(self) -> None:
-        """Send nothing more: completion, or the next run, reports again."""
-        if self._task is not None and not self._task.done():
-            self._task.cancel()
-
-    async def _flush(self) -> None:
-        every = self._upload.provider.rules.report_every
-        while self._pending:
-            batch, self._pending = self._pending[:every], self._pending[every:]
-            await self._upload._run(self._verb(batch))
-            await self._upload.journal.write(Acknowledged(tuple(r.number for r in batch)))
-
-    def _verb(self, batch: Sequence[PartReceipt]) -> Callable[[Provider], Flow[None]]:
-        return lambda provider: provider.acknowledge(self._session, batch)
+async def _undisturbed(work: Coroutine[Any, Any, None]) -> None:
+    """Finish ``work`` however often the caller is cancelled meanwhile."""
+    task = asyncio.ensure_future(work)
+    while not task.done():
+        with suppress(asyncio.CancelledError):
+            await asyncio.shield(task)
 
 
 def _first_cause(error: BaseException) -> BaseException:

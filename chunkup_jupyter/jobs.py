@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import shlex
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from . import background
 from .by_hand import perform
-from .engine import Upload
+from .engine import Options, Upload
 from .errors import ChunkupError, UploadCancelled, UploadInterrupted
 from .events import Event, Listener, Meter, Progress, State
 from .journal import Entry, Key, Ledger, open_journal
@@ -22,11 +25,13 @@ from .model import Provider, Result, Session
 from .orders import Order, open_for, place, plan_for, words_of
 from .plan import Plan
 from .results import UploadResult
+from .transport import Policy
 from .wire import Client as Wire
 from .wire import HttpClient
 
 _jobs: dict[int, Job] = {}
 _numbers = itertools.count(1)
+_KEPT = 100  # ended jobs that are remembered
 
 
 def start(
@@ -44,9 +49,10 @@ def start(
     sandbox: bool = False,
     check: bool = True,
     key_env: str | None = None,
-    credentials: Mapping[str, Any] | None = None,
+    credentials: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
     ca_bundle: str | None = None,
     state: Path | str | None = "default",
+    policy: Policy | None = None,
     listeners: Sequence[Listener] = (),
     **fields: Any,
 ) -> Job:
@@ -62,8 +68,8 @@ def start(
     provider can use the file; ``check`` looks at the content first. ``sandbox`` uploads
     to a server on this machine. ``credentials`` gives keys by field name, or a callable
     that returns them, asked again when they expire; ``key_env`` names an environment
-    variable. ``state`` is the journal's folder, None for no journal. Other keywords are
-    the provider's own fields.
+    variable. ``state`` is the journal's folder, None for no journal; ``policy`` says how
+    stubborn to be when the network fails. Other keywords are the provider's own fields.
 
     Raises:
         InvalidUpload: it cannot work as asked; nothing was sent.
@@ -88,6 +94,7 @@ def start(
         given=credentials,
         ca_bundle=ca_bundle,
         state=state,
+        policy=policy,
         fields=fields,
     )
     return Job(order, listeners)
@@ -114,12 +121,15 @@ def plan(source: Any, dest: str | Provider, **options: Any) -> Plan:
 
 _ORDER = frozenset(
     "name media_type size jobs part_size verify wait_ready fresh sandbox check key_env "
-    "ca_bundle state".split()
+    "ca_bundle state policy".split()
 )
 
 
 def list_jobs() -> list[Job]:
-    """Return this process's jobs, oldest first, whether or not a variable holds them."""
+    """Return this process's jobs, oldest first, whether or not a variable holds them.
+
+    Of those that have ended, the last hundred.
+    """
     return [_jobs[number] for number in sorted(_jobs)]
 
 
@@ -138,8 +148,8 @@ class Job:
         self._wanted = ""
         self.meter = Meter()
         self.started_at = time.time()
-        self._begin()
-        _jobs[self.id] = self
+        self._begin(order.options)
+        _remember(self)
 
     # what it is
 
@@ -282,7 +292,7 @@ class Job:
     def resume(self) -> None:
         """Go on after ``pause``; begin again, resuming, after a stop or a failure."""
         if self.done() and self.state in (State.STOPPED, State.FAILED):
-            self._begin()
+            self._begin(replace(self._order.options, fresh=False))
         else:
             background.loop().call_soon_threadsafe(self._upload.resume)
 
@@ -293,7 +303,7 @@ class Job:
     def cancel(self) -> None:
         """Drop the parts in flight, make the server forget the session, delete the journal."""
         if self.done() and self.state in (State.STOPPED, State.FAILED):
-            self._begin()
+            self._begin(replace(self._order.options, fresh=False))
         self._end("cancel")
 
     def _end(self, wanted: str) -> None:
@@ -310,7 +320,7 @@ class Job:
 
     # the course of things
 
-    def _begin(self) -> None:
+    def _begin(self, options: Options) -> None:
         order = self._order
         source = open_for(order)
         try:
@@ -331,6 +341,7 @@ class Job:
             source.close()
             raise
         self._wanted = ""
+        self._task = None
         self._done: Future[UploadResult] = Future()
         self._client: Wire = HttpClient(ca_bundle=order.ca_bundle)
         self._upload = Upload(
@@ -338,7 +349,8 @@ class Job:
             provider=provider,
             client=self._client,
             journal=journal,
-            options=order.options,
+            options=options,
+            policy=order.policy,
             listeners=[self._measure, *self._listeners],
             refresh=self._refresh,
             finished=self._record,
@@ -347,29 +359,29 @@ class Job:
 
     async def _live(self) -> None:
         upload = self._upload
-        self._task = asyncio.create_task(upload.run())
+        task = asyncio.create_task(upload.run())
+        await asyncio.sleep(0)  # a task cancelled before its first step would tidy nothing up
+        self._task = task
+        if self._wanted:  # asked to end before it began
+            task.cancel()
         outcome: UploadResult | BaseException
         try:
-            if self._wanted:  # asked to end before it began
-                self._task.cancel()
-            outcome = self._result_of(await self._task)
+            outcome = self._result_of(await task)
         except asyncio.CancelledError:
-            outcome = (
-                self._cancelled()
-                if upload.progress.state is State.CANCELLED
-                else (self._interrupted())
-            )
+            cancelled = upload.progress.state is State.CANCELLED
+            outcome = self._cancelled() if cancelled else self._interrupted()
         except BaseException as error:
             outcome = error
             if isinstance(error, ChunkupError) and self.line:
                 error.add_note(f"To go on: %chunkup {self.line}")
-        # Whoever waits finds every socket and file closed.
-        upload.source.close()
-        await self._client.close()
-        if isinstance(outcome, UploadResult):
-            self._done.set_result(outcome)
-        else:
-            self._done.set_exception(outcome)
+        try:  # whoever waits finds every socket and file closed
+            upload.source.close()
+            await self._client.close()
+        finally:
+            if isinstance(outcome, UploadResult):
+                self._done.set_result(outcome)
+            else:
+                self._done.set_exception(outcome)
 
     async def _refresh(self) -> Provider | None:
         fresh = await asyncio.to_thread(self._order.refresh)
@@ -415,14 +427,14 @@ class Job:
             retries=progress.retries,
             elapsed=elapsed,
             rate=(progress.total - progress.reused) / elapsed,
-            status="processing" if progress.state is State.PROCESSING else "ready",
+            status="ready" if self._upload.ready else "processing",
             url=result.url,
             verified=result.verified,
             expires_at=result.expires_at,
             sandbox=self.sandbox,
             raw=result.raw,
             _provider=self._upload.provider,
-            _perform=perform,
+            _perform=partial(perform, ca_bundle=self._order.ca_bundle),
         )
 
     def _interrupted(self) -> UploadInterrupted:
@@ -439,3 +451,25 @@ class Job:
 
     def _cancelled(self) -> UploadCancelled:
         return UploadCancelled(f"{self.name}: cancelled; nothing of it is kept")
+
+
+def _remember(job: Job) -> None:
+    ended = [number for number, known in sorted(_jobs.items()) if known.done()]
+    for number in ended[: max(0, len(ended) - _KEPT)]:
+        _jobs.pop(number, None)
+    _jobs[job.id] = job
+
+
+def _forked() -> None:
+    """In a forked child: the uploads go on in the parent, and nobody waits for them here."""
+    for job in _jobs.values():
+        if not job.done():
+            job._done = Future()
+            job._done.set_exception(
+                ChunkupError(f"{job.name} is uploaded by the process this one was forked from")
+            )
+    _jobs.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

@@ -21,6 +21,7 @@ from .pace import START
 from .plan import Plan
 from .secrets import Secret
 from .sources import Source, open_source
+from .transport import Policy
 from .units import parse_size
 
 _sandboxes: dict[str, Any] = {}
@@ -43,6 +44,7 @@ class Order:
     ca_bundle: str | None
     spelled: Mapping[str, Any]
     refresh: Callable[[], Provider | None]
+    policy: Policy
 
 
 def destination(
@@ -107,6 +109,7 @@ def place(
     key_env: str | None = None,
     ca_bundle: str | None = None,
     state: Path | str | None = "default",
+    policy: Policy | None = None,
 ) -> Order:
     """Look everything up that needs no request. Raises what ``start`` raises."""
     if verify not in ("auto", "none"):
@@ -161,6 +164,7 @@ def place(
             **fields,
         },
         refresh=refresh,
+        policy=policy or Policy(),
     )
 
 

@@ -35,6 +35,8 @@ from .wire import (
 
 T = TypeVar("T")
 
+MOST_PATIENT = 4  # times the usual wait for an answer, after one that did not come
+
 _PATIENCE = Patience()
 _COMPLETING = Patience(answer=300.0)  # putting 10,000 parts together takes minutes
 
@@ -89,6 +91,10 @@ class Line:
     def back(self) -> None:
         """Note that an answer came."""
         self.worked = True
+        self.open()
+
+    def open(self) -> None:
+        """Let those that wait try again."""
         self._up.set()
 
     async def wait(self) -> None:
@@ -169,7 +175,9 @@ class Transport:
             except Malformed as error:
                 raise InvalidUpload(str(error)) from None
             except BadAnswer as error:
-                raise ProtocolError(f"{request.host}: {error}", host=request.host) from None
+                if not request.once:
+                    raise ProtocolError(f"{request.host}: {error}", host=request.host) from None
+                reason = str(error)
             except WireError as error:
                 reason = str(error)
                 if isinstance(error, Stalled):
@@ -189,7 +197,7 @@ class Transport:
                 if response is not None:
                     return response
                 raise Unreachable(f"{reason}; gave up after {tries} attempts", attempts=tries)
-            wait = self.policy.wait(tries, self.rng) if hinted is None else hinted
+            wait = hinted or self.policy.wait(tries, self.rng)
             self.retried(number, tries, wait, reason)
             await self.sleep(wait)
             if request.once:
@@ -205,8 +213,9 @@ class Transport:
 
         patience = self.policy.completing if request.once else self.policy.patience
         if stalls:
-            # A link with large buffers hides how slow it is: be more patient each time.
-            patience = Patience(patience.connect, patience.idle, patience.answer * 2**stalls)
+            # A link with large buffers hides how slow it is: be more patient next time.
+            longer = patience.answer * min(2**stalls, MOST_PATIENT)
+            patience = Patience(patience.connect, patience.idle, longer)
         return await self.client.send(request, count, patience)
 
     async def _outage(self, request: Request, error: WireError) -> bool:
@@ -229,9 +238,10 @@ class Transport:
                 except WireError:
                     pass  # somebody is there; the real request will tell
                 return True
+            self.line.worked = False  # the attempts are counted again
             return False
         finally:
-            self.line.back()
+            self.line.open()
             self.waiting("")
 
     def _settled(self, response: Response) -> bool:

@@ -15,6 +15,8 @@ import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from types import TracebackType
 from typing import Any, Protocol, runtime_checkable
 from urllib.parse import quote, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -134,6 +136,7 @@ class Response:
 
 
 Send = Callable[[Request], Response]
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def json_request(
@@ -283,7 +286,7 @@ class HttpClient:
         *,
         ca_bundle: str | None = None,
         client: httpx.AsyncClient | None = None,
-        connections: int = 32,
+        connections: int = 96,
     ) -> None:
         self._own = client
         self._ca_bundle = ca_bundle
@@ -291,7 +294,6 @@ class HttpClient:
             max_connections=connections, max_keepalive_connections=connections, keepalive_expiry=5
         )
         self._transports: dict[str, httpx.AsyncBaseTransport] = {}
-        self._context: ssl.SSLContext | None = None
         self._step = 64 << 10
 
     async def send(
@@ -304,9 +306,11 @@ class HttpClient:
             async with watch:
                 return await self._exchange(request, body, watch)
         except Exception as error:
-            if body.failure is not None:
-                raise body.failure from None
-            raise _translated(error, request.host, watch) from None
+            trouble, frames = body.failure or (_translated(error, request.host, watch), None)
+        if isinstance(trouble, Stalled):
+            self._step = max(_STEPS[0], self._step // 4)
+        # Raised out here and without the frames below, which hold the URL and the headers.
+        raise trouble.with_traceback(frames)
 
     async def close(self) -> None:
         """Close every connection made here."""
@@ -355,11 +359,11 @@ class HttpClient:
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         url = httpx.URL(f"{parts.scheme}://{parts.netloc}/")
         extensions: dict[str, Any] = {
-            "target": target.encode("ascii"),
+            "target": _ascii(target),
             "timeout": {"connect": 10.0, "read": None, "write": None, "pool": None},
         }
         if request.public_only:
-            address = await _public_address(parts.hostname or "", parts.port or 443, proxy)
+            address = await _public_address(parts.hostname or "", proxy)
             if address is not None:
                 url = url.copy_with(host=address)
                 extensions["sni_hostname"] = parts.hostname
@@ -368,10 +372,8 @@ class HttpClient:
     def _transport(self, proxy: str | None) -> httpx.AsyncBaseTransport:
         key = proxy or ""
         if key not in self._transports:
-            if self._context is None:
-                self._context = _tls_context(self._ca_bundle)
             self._transports[key] = httpx.AsyncHTTPTransport(
-                verify=self._context,
+                verify=_tls_context(self._ca_bundle),
                 limits=self._limits,
                 proxy=proxy,
                 trust_env=False,
@@ -407,11 +409,13 @@ class _Watch:
     async def __aexit__(self, *exc: Any) -> None:
         await self._timeout.__aexit__(*exc)
 
+    def sending(self) -> None:
+        """The head was handed over."""
+        self.stage = "sending"
+        self._began = self._loop.time()
+
     def reading_source(self) -> None:
         """The source may take its time: nothing is late until it has delivered."""
-        if self.stage == "connecting":
-            self._began = self._loop.time()
-        self.stage = "sending"
         self._timeout.reschedule(None)
 
     def moved(self) -> None:
@@ -438,9 +442,11 @@ class _Outgoing(httpx.AsyncByteStream):
         self._request = request
         self._watch = watch
         self._count = count
-        self.failure: Exception | None = None
+        self.failure: tuple[Exception, TracebackType | None] | None = None
+        """What reading a stream raised, and where."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
+        self._watch.sending()
         for piece in self._request.pieces:
             if isinstance(piece, bytes):
                 self._watch.moved()
@@ -453,7 +459,7 @@ class _Outgoing(httpx.AsyncByteStream):
                 try:
                     block = await anext(blocks, None)
                 except Exception as error:
-                    self.failure = error
+                    self.failure = error, error.__traceback__
                     raise
                 self._watch.moved()
                 if block is None:
@@ -519,37 +525,82 @@ def _proxy_for(url: str) -> str | None:
     return found
 
 
-async def _public_address(host: str, port: int, proxy: str | None) -> str | None:
+async def _public_address(host: str, proxy: str | None) -> str | None:
     """Return the address to connect to, None to let the proxy resolve the name.
 
     Raises ``Untrusted`` when the host is, or resolves to, an address that is not public.
     """
+    addresses = [literal] if (literal := _literal(host)) else await _resolved(host, proxy)
+    if is_loopback(f"https://{host}/") or not all(map(_is_public, addresses)):
+        raise Untrusted(f"a server named {host}, which is not a public address")
+    # One family is enough for a storage service, and the older one works everywhere.
+    addresses.sort(key=lambda address: address.version)
+    return str(addresses[0]) if addresses else None
+
+
+async def _resolved(host: str, proxy: str | None) -> list[Address]:
+    if proxy is not None:
+        return []
+    loop = asyncio.get_running_loop()
     try:
-        addresses = [ipaddress.ip_address(host)]
+        found = await loop.getaddrinfo(
+            host, 443, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
+        )
+    except (OSError, UnicodeError):
+        raise NotConnected(f"the name {host} cannot be resolved") from None
+    return [ipaddress.ip_address(info[4][0]) for info in found]
+
+
+def _literal(host: str) -> Address | None:
+    """Return the address that a host spells out, in any way the system would read it."""
+    try:
+        return ipaddress.ip_address(host)
     except ValueError:
-        if proxy is not None:
-            return None
-        try:
-            loop = asyncio.get_running_loop()
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        except OSError:
-            raise NotConnected(f"the name {host} cannot be resolved") from None
-        addresses = [ipaddress.ip_address(info[4][0]) for info in found]
-    for address in addresses:
-        mapped = getattr(address, "ipv4_mapped", None) or address
-        if not mapped.is_global or mapped.is_multicast:
-            raise Untrusted(f"a server named {host}, which is not a public address")
-    return str(addresses[0])
+        pass
+    try:
+        return ipaddress.IPv4Address(socket.inet_aton(host))  # 2130706433, 0x7f.1
+    except (OSError, UnicodeError):
+        return None
+
+
+def _is_public(address: Address) -> bool:
+    """Say whether an address, or the one inside it, is on the public internet."""
+    inner: Address | None = None
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if address.teredo is not None:
+            inner = address.teredo[1]
+        if int(address) >> 32 in (0, 0x0064FF9B << 64):  # compatible, NAT64
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        if address.is_site_local:
+            return False
+    return all(
+        each.is_global and not each.is_multicast and not each.is_reserved
+        for each in (inner or address,)
+    )
+
+
+def _ascii(text: str) -> bytes:
+    try:
+        return text.encode("ascii")
+    except UnicodeEncodeError:
+        raise Malformed("the URL of a request is not percent-encoded") from None
 
 
 def _tls_context(ca_bundle: str | None) -> ssl.SSLContext:
-    bundle = ca_bundle or os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE")
-    if bundle:
-        try:
-            return ssl.create_default_context(cafile=bundle)
-        except (OSError, ssl.SSLError):
-            raise Untrusted(f"the certificates in {bundle} cannot be read") from None
-    return httpx.create_ssl_context(trust_env=False)
+    return _context(
+        ca_bundle or os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE") or ""
+    )
+
+
+@lru_cache(maxsize=4)  # reading the certificates takes 20 ms and a megabyte
+def _context(bundle: str) -> ssl.SSLContext:
+    if not bundle:
+        return httpx.create_ssl_context(trust_env=False)
+    try:
+        return ssl.create_default_context(cafile=bundle)
+    except (OSError, ssl.SSLError):
+        raise Untrusted(f"the certificates in {bundle} cannot be read") from None
 
 
 def _translated(error: Exception, host: str, watch: _Watch) -> Exception:
@@ -585,6 +636,8 @@ def _tls_reason(error: BaseException) -> str:
     while seen is not None:
         if isinstance(seen, ssl.SSLCertVerificationError):
             return seen.verify_message or "the certificate cannot be verified"
+        if isinstance(seen, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
+            return ""  # cut off
         if isinstance(seen, ssl.SSLError):
             return "the server does not speak TLS properly"
         seen = seen.__cause__ or seen.__context__

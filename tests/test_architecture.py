@@ -42,15 +42,17 @@ MAY_IMPORT = {
     "transport": "model answers errors wire",
     "pace": "",
     "feed": "model digests sources",
-    "engine": f"{PURE} sources preflight journal transport pace feed",
+    "resume": "model plan errors events journal sources",
+    "reports": "model",
+    "engine": f"{PURE} sources preflight journal transport pace feed resume reports",
     "background": "",
     "results": "model units",
     "by_hand": "model transport wire background",
     "orders": (
         "model plan errors secrets units engine providers credentials sources journal pace "
-        "sandbox sandbox/server"
+        "transport sandbox sandbox/server"
     ),
-    "jobs": f"{PURE} engine journal background results orders by_hand",
+    "jobs": f"{PURE} engine journal background results orders by_hand transport",
     "conformance": f"{PURE} engine transport journal sources sandbox sandbox/*",
     "ui/*": (
         "jobs by_hand orders results credentials journal providers answers events model plan sources errors "

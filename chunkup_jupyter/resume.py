@@ -1,0 +1,86 @@
+"""What of an earlier run can be used: never a part that is not proved by its checksum."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from . import plan
+from .errors import SessionLost
+from .events import PartDone
+from .journal import Past
+from .model import FileInfo, Held, Rules, Session
+from .sources import Source, crc64_of
+
+MARGIN = 120.0  # seconds a session must still live to be worth resuming
+
+
+def unusable(session: Session, file: FileInfo, part_size: int | None, now: float) -> str:
+    """Return why an old session cannot be resumed, "" when it can.
+
+    ``part_size`` is the one asked for, None for any; ``now`` is in Unix seconds.
+    """
+    if session.file.size != file.size:
+        return (
+            f"{file.name} changed since (it had {session.file.size:,} bytes, now "
+            f"{file.size:,}); starting again"
+        )
+    if part_size is not None and part_size != session.part_size:
+        return (
+            f"another part size was asked for ({part_size:,} bytes, it was "
+            f"{session.part_size:,}); starting again"
+        )
+    if session.expires_at is not None and session.expires_at - now < MARGIN:
+        return "the earlier session expired; starting again"
+    return ""
+
+
+async def reusable(
+    session: Session,
+    past: Past,
+    source: Source,
+    rules: Rules,
+    ask: Callable[[], Awaitable[Held]],
+) -> list[PartDone]:
+    """Return the parts that the server has and the file still holds, in order.
+
+    ``ask`` returns what the server says it holds. Every part's bytes are read again
+    and compared with the checksum that was noted when they were sent.
+
+    Raises:
+        SessionLost: the server no longer knows the session, or its parts cannot be used.
+    """
+    whole = len(past.parts) == plan.count(session.file.size, session.part_size)
+    try:
+        held = await ask()
+    except SessionLost:
+        if not whole:
+            raise
+        held = None  # it may be gone because it was completed: that verb can tell
+    known = {number: (done.receipt, f"crc64:{done.crc64}") for number, done in past.parts.items()}
+    if isinstance(held, int):
+        known = {n: had for n, had in known.items() if _end(session, n) <= held}
+    elif held is not None:
+        listed = {receipt.number: receipt for receipt in held}
+        if not rules.report_every:
+            # The list is all the server has; of reported parts it has only those.
+            known = {n: had for n, had in known.items() if n in listed}
+        for n, receipt in listed.items():
+            if n not in known or (receipt.token and receipt.token != known[n][0].token):
+                known[n] = receipt, receipt.checksum
+    proved = []
+    for number in sorted(known):
+        receipt, checksum = known[number]
+        name, _, value = checksum.partition(":")
+        if name == "crc64" and plan.fits(receipt, session):
+            part = plan.part_at(number, session.file.size, session.part_size)
+            crc = await crc64_of(source, part.start, part.size)
+            if str(crc) == value:
+                proved.append(PartDone(receipt, crc))
+    if isinstance(held, int) and len(proved) < len(known):
+        raise SessionLost("the file changed since; starting again")
+    return proved
+
+
+def _end(session: Session, number: int) -> int:
+    part = plan.part_at(number, session.file.size, session.part_size)
+    return part.start + part.size
