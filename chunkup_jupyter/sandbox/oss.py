@@ -26,7 +26,6 @@ from ..wire import Headers
 from . import Answer, Blob, Call, Sandbox, Store, random_key
 from .oss_signing import Checker, Refusal
 
-_NAMESPACE = "http://doc.oss-cn-hangzhou.aliyuncs.com"
 _PUBLIC = re.compile(r"(?:([a-z0-9-]+)\.)?(?:oss-[a-z0-9-]+|[a-z0-9-]+\.oss)\.aliyuncs\.com")
 _ACLS = ("default", "private", "public-read", "public-read-write")
 _CLASSES = ("Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive")
@@ -737,7 +736,7 @@ _Elements = tuple[tuple[str, Any], ...]
 
 
 def _xml(root: str, *children: tuple[str, Any], status: int = 200) -> Answer:
-    body = f'<?xml version="1.0" encoding="UTF-8"?>\n<{root} xmlns="{_NAMESPACE}">'
+    body = f'<?xml version="1.0" encoding="UTF-8"?>\n<{root}>'
     body += f"{_elements(children)}</{root}>"
     return Answer(status, Headers({"content-type": "application/xml"}), body.encode())
 
@@ -830,6 +829,6 @@ def _token_of(key: str) -> str:
 
 def _after(token: str | None) -> str:
     try:
-        return base64.urlsafe_b64decode(token or "").decode()
+        return base64.b64decode(token or "", altchars=b"-_", validate=True).decode()
     except ValueError:
         raise Refusal(400, "InvalidArgument", "The continuation token is not valid.") from None
