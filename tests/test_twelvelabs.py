@@ -351,6 +351,7 @@ class TestCreate:
             {"upload_urls": urls(0)},
             {"upload_urls": urls(4)},
             {"upload_urls": [{"chunk_index": 1, "url": None}]},
+            {"upload_urls": [{"chunk_index": 1, "url": "https://169.254.169.254/canary"}]},
             {"upload_urls": [{"chunk_index": 1, "url": url_of(1), "expires_at": "NaN"}]},
             {"upload_headers": ["a"]},
             {"upload_headers": {"Content-Type": "a\r\nx: y"}},
@@ -849,6 +850,13 @@ class TestHeld:
 
         assert asked == 121
 
+    def test_pages_that_shrink_do_not_make_more_of_them(self):
+        def answer(n: int) -> Response:
+            chunks = range(1, 51) if n == 1 else [49 + n]
+            return page(n, 10**9, [(each, "completed") for each in chunks])
+
+        assert pestered(made().held(MANY), answer) == 4
+
     @pytest.mark.parametrize(
         "bad",
         [
@@ -913,8 +921,9 @@ class TestAcknowledge:
 
         with pytest.raises(SessionLost):
             play(made().acknowledge(SESSION, RECEIPTS), refused, status("expired"))
-        with pytest.raises(SessionLost):
-            play(made().acknowledge(SESSION, RECEIPTS), said({}, 404))
+        for code in (404, 410):
+            with pytest.raises(SessionLost):
+                play(made().acknowledge(SESSION, RECEIPTS), said({}, code))
 
     def test_any_other_no_is_an_error(self):
         with pytest.raises(AuthError, match="reporting parts"):
@@ -976,10 +985,18 @@ class TestComplete:
 
     def test_parts_that_failed_have_to_be_sent_again(self):
         chunks = [{"index": 2, "status": "failed", "error": "bad\x1b[31m disk"}]
-        look = status("active", uploaded_chunks=chunks)
+        look = status("active", uploaded_chunks=chunks, chunks_failed=1)
 
         with pytest.raises(IntegrityError, match=r"part 2 as it came \(bad \[31m disk\)"):
-            play(made().complete(SESSION, RECEIPTS), look, look)
+            play(made().complete(SESSION, RECEIPTS), look, look, said({}), look, look)
+
+    def test_those_that_failed_are_named_when_their_report_is_refused(self):
+        chunks = [{"index": 2, "status": "failed"}]
+        look = status("active", uploaded_chunks=chunks, chunks_failed=1)
+        bad = said({"code": "x", "message": "not uploaded"}, 400)
+
+        with pytest.raises(IntegrityError, match=r"part 2 as it came \(not uploaded\)"):
+            play(made().complete(SESSION, RECEIPTS), look, look, bad, look)
 
     def test_so_have_those_whose_proof_is_refused(self):
         look, bad = status("active"), said({"code": "x", "message": "wrong proof"}, 400)
@@ -987,11 +1004,29 @@ class TestComplete:
         with pytest.raises(IntegrityError, match=r"1, 2, 3 .*wrong proof"):
             play(made().complete(SESSION, RECEIPTS), look, look, bad, status("active"))
 
+    def test_a_part_that_was_lost_is_named_sent_again_and_accepted(self):
+        sandbox = TwelveLabsSandbox()
+        sandbox.shrink(chunk_size=10)
+        provider = made(base_url=sandbox.base_url, api_key=Secret(sandbox.api_key), now=sandbox.now)
+        session = drive(provider.create(FILE, 0), sandbox.handle)
+        receipts = [drive(put(provider, session, n), sandbox.handle) for n in (1, 2, 3)]
+        drive(provider.acknowledge(session, receipts[:2]), sandbox.handle)
+        sandbox.fail_chunk(session.upload_id, 2)
+        with pytest.raises(IntegrityError, match="part 2"):
+            drive(provider.complete(session, receipts), sandbox.handle)
+
+        receipts[1] = drive(put(provider, session, 2), sandbox.handle)
+        result = drive(provider.complete(session, receipts), sandbox.handle)
+
+        assert isinstance(result, Result)
+        assert sandbox.finished()[result.id].read() == b"x" * 25
+
     def test_a_refused_report_of_a_completed_session_is_success(self):
         """The earlier report worked and its answer was lost."""
         look, bad = status("active"), said({"code": "x", "message": "not active"}, 400)
+        done = status("completed")
 
-        _, result = play(made().complete(SESSION, RECEIPTS), look, look, bad, status("completed"))
+        _, result = play(made().complete(SESSION, RECEIPTS), look, look, bad, done, done)
 
         assert isinstance(result, Result)
 

@@ -343,18 +343,26 @@ class TwelveLabs(Provider):
         if not state.done:
             state = yield from self._state(session)
             unknown = [each for each in receipts if each.number not in state.completed]
-            lost = state.failed | {each.number for each in unknown if not each.token}
+            lost = {each.number for each in unknown if not each.token}
             if lost and not state.done:
                 raise _resend(lost, state.why)
+            # A failed part that was sent again stays failed until it is reported.
             for batch in _batches(unknown):
                 response = yield from self._report(session, batch)
-                state = yield from self._state(session, whole=False)
-                if state.done:
-                    break
                 if response.status == 400:
+                    numbers = {each.number for each in batch}
+                    now = yield from self._state(session, whole=False)
+                    if now.done:
+                        break
                     code, message = problem(response)
-                    raise _resend({each.number for each in batch}, message or code)
+                    raise _resend(numbers & state.failed or numbers, message or code)
                 _expect(response, "reporting parts")
+            if unknown:
+                state = yield from self._state(session, whole=False)
+            if not state.done and state.raw.get("chunks_failed"):
+                state = yield from self._state(session)
+                if state.failed:
+                    raise _resend(state.failed, state.why)
         if not state.done:
             return NotYet(_POLL, "TwelveLabs is putting the parts together")
         self._forget(session)
