@@ -94,20 +94,25 @@ async def film(source: Source) -> Film:
         InvalidUpload: the file is cut short, or has no index.
     """
     name, size = source.info.name, source.info.size
+    found: Film | None = None
     async for kind, start, end in _boxes(source, 0, size):
-        if end > size:
+        if end > size and kind in (b"mdat", b"moov", b"moof"):
             raise InvalidUpload(
                 f"{name} is cut short: {end - size:,} bytes of its film data are missing; "
                 "copy or export it again"
             )
         if kind == b"moov":
-            return await _moov(source, start, end)
+            found = await _moov(source, start, end)
+        if kind == b"moof" or end > size:
+            break  # fragments may be thousands, each a read
         if kind == b"":
-            return Film()  # not a chain of boxes after all
-    raise InvalidUpload(
-        f"{name} has no index (no moov box), so it cannot be played: the recording was not "
-        "finished; repair it, or export it again"
-    )
+            return found or Film()  # not a chain of boxes after all
+    if found is None:
+        raise InvalidUpload(
+            f"{name} has no index (no moov box), so it cannot be played: the recording was not "
+            "finished; repair it, or export it again"
+        )
+    return found
 
 
 async def _moov(source: Source, start: int, end: int) -> Film:
