@@ -28,9 +28,17 @@ MAY_IMPORT = {
     "events": "model errors",
     "providers": "model errors",
     "providers/*": "model answers plan errors wire digests secrets units",
+    "providers/openai": (
+        "model answers plan errors wire digests secrets units providers/openai_uploads "
+        "providers/openai_settings"
+    ),
+    "providers/openai_uploads": (
+        "model answers plan errors wire digests secrets units providers/openai_settings"
+    ),
     "providers/oss": "model answers plan errors wire digests secrets units providers/oss_signing",
     "sandbox": "wire digests",
     "sandbox/*": "wire digests units sandbox sandbox/server",
+    "sandbox/openai": "wire digests units sandbox sandbox/forms",
     "sandbox/oss": "wire digests units sandbox sandbox/oss_signing",
     "sources": "model errors digests units",
     "media": "errors sources",

@@ -15,7 +15,8 @@ from chunkup_jupyter.model import Body, FileInfo, Flow, Result, drive
 from chunkup_jupyter.plan import parts
 from chunkup_jupyter.providers.openai import AzureOpenAI, OpenAI
 from chunkup_jupyter.sandbox import Answer, Blob, Call, Store
-from chunkup_jupyter.sandbox.openai import OpenAISandbox, form
+from chunkup_jupyter.sandbox.forms import form
+from chunkup_jupyter.sandbox.openai import OpenAISandbox
 from chunkup_jupyter.sandbox.server import serve
 from chunkup_jupyter.transport import Transport
 from chunkup_jupyter.wire import Headers, HttpClient, Request

@@ -10,12 +10,13 @@ from __future__ import annotations
 import hmac
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from ..wire import Headers
 from . import Answer, Blob, Call, Sandbox, Store, answer_json, random_key
+from .forms import BadForm, form
 
 PURPOSES = ("assistants", "batch", "fine-tune", "vision", "user_data", "evals")
 
@@ -139,7 +140,8 @@ class OpenAISandbox(Sandbox):
         self._forget_expired()
         try:
             answer = self._route(call)
-        except _No as no:
+        except (_No, BadForm) as error:
+            no = error if isinstance(error, _No) else _No(400, str(error))
             answer = answer_json(
                 no.status,
                 {
@@ -433,68 +435,6 @@ class OpenAISandbox(Sandbox):
         for name, (shown, _) in list(self._files.items()):
             if shown["expires_at"] is not None and now >= shown["expires_at"]:
                 del self._files[name]
-
-
-@dataclass(frozen=True)
-class Field:
-    """One field of a form; ``filename`` is None unless it is a file."""
-
-    name: str
-    filename: str | None
-    data: Blob
-
-
-def form(call: Call) -> Iterator[Field]:
-    """Yield the fields of a multipart form, their data by reference: nothing is copied."""
-    kind = call.headers.get("content-type", "")
-    found = re.search(r'boundary=(?:"([^"]{1,70})"|([^\s;,"]{1,70}))', kind)
-    if not kind.lower().startswith("multipart/form-data") or not found:
-        raise _No(400, "The request must be multipart/form-data with a boundary.")
-    mark = b"--" + (found[1] or found[2]).encode("latin-1", "replace")
-    body = call.body
-    at, end = 0, False
-    if body.read(len(mark)) != mark:
-        raise _No(400, "The form does not begin with its boundary.")
-    starts = [(0, len(mark))]
-    starts += [(place, len(mark) + 2) for place in _places(body, b"\r\n" + mark)]
-    fields: list[tuple[int, int]] = []  # from the end of one mark to the next
-    for place, length in starts:
-        after = body.slice(place + length, 2).read()
-        if after not in (b"\r\n", b"--"):
-            continue  # a longer word that begins like the boundary
-        if place:
-            fields.append((at, place))
-        at = place + length
-        if end := after == b"--":
-            break
-    if not end or len(fields) > 100:
-        raise _No(400, "The form does not end with its boundary.")
-    for start, stop in fields:
-        yield _field(body.slice(start, stop - start))
-
-
-def _field(part: Blob) -> Field:
-    head, gap, _ = part.read(8 << 10).partition(b"\r\n\r\n")
-    text = head.decode("utf-8", "replace")
-    name = re.search(r'content-disposition: *form-data;[^\r\n]*?\bname="([^"\r\n]*)"', text, re.I)
-    if not gap or not name:
-        raise _No(400, "A part of the form has no name.")
-    filename = re.search(r'\bfilename="([^"\r\n]*)"', text)
-    start = len(head) + len(gap)
-    return Field(name[1], filename[1] if filename else None, part.slice(start, part.size - start))
-
-
-def _places(blob: Blob, wanted: bytes) -> Iterator[int]:
-    """Yield where ``wanted`` stands, block by block."""
-    tail, read = b"", 0
-    for block in blob.blocks():
-        window, begin = tail + block, read - len(tail)
-        at = window.find(wanted)
-        while at >= 0:
-            yield begin + at
-            at = window.find(wanted, at + 1)
-        read += len(block)
-        tail = window[-(len(wanted) - 1) :]
 
 
 def _json(
