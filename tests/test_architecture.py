@@ -40,7 +40,9 @@ MAY_IMPORT = {
     "sandbox/*": "wire digests units sandbox sandbox/server",
     "sandbox/openai": "wire digests units sandbox sandbox/forms",
     "sandbox/oss": "wire digests units sandbox sandbox/oss_signing",
-    "sources": "model errors digests units",
+    "files": "model errors",
+    "streams": "model errors units files",
+    "sources": "model errors digests files streams",
     "media": "errors sources",
     "preflight": "model errors sources units media",
     "lines": "errors",
@@ -54,13 +56,14 @@ MAY_IMPORT = {
     "reports": "model",
     "engine": f"{PURE} sources preflight journal transport pace feed resume reports",
     "background": "",
+    "nested": "errors",
     "results": "model units",
     "by_hand": "model transport wire background",
     "orders": (
         "model plan errors secrets units engine providers credentials sources journal pace "
         "transport sandbox sandbox/server"
     ),
-    "jobs": f"{PURE} engine journal background results orders by_hand transport",
+    "jobs": f"{PURE} transport engine journal background results orders by_hand transport",
     "conformance": f"{PURE} engine transport journal sources sandbox sandbox/*",
     "ui/*": (
         "jobs by_hand orders results credentials journal providers answers events model plan sources errors "

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chunkup_jupyter import digests, sources
+from chunkup_jupyter import digests, files, sources
 from chunkup_jupyter.errors import (
     InvalidUpload,
     NameNeeded,
@@ -173,7 +173,7 @@ def test_a_file_that_may_not_be_read_says_so(file: Path, monkeypatch: pytest.Mon
     def refuse(*_: object) -> int:  # root may read everything, so the mode will not do
         raise PermissionError(errno.EACCES, "Permission denied")
 
-    monkeypatch.setattr(sources.os, "open", refuse)
+    monkeypatch.setattr(files.os, "open", refuse)
 
     with pytest.raises(SourceError, match="permission denied") as caught:
         open_source(file)
@@ -254,7 +254,7 @@ def test_a_failing_disk_is_a_source_error(
     def fail(*_: object) -> bytes:
         raise OSError(number, "trouble")
 
-    monkeypatch.setattr(sources.os, "pread", fail)
+    monkeypatch.setattr(files.os, "pread", fail)
 
     with pytest.raises(kind, match="trouble") as caught:
         asyncio.run(source.read(0, 10))
@@ -278,8 +278,8 @@ def test_what_is_not_at_hand_is_read_in_a_thread(
     def not_cached(*_: object) -> int:
         raise BlockingIOError
 
-    monkeypatch.setattr(sources.os, "pread", watched)
-    monkeypatch.setattr(sources.os, "preadv", not_cached, raising=False)
+    monkeypatch.setattr(files.os, "pread", watched)
+    monkeypatch.setattr(files.os, "preadv", not_cached, raising=False)
     source._nowait = 8  # type: ignore[attr-defined]
 
     assert asyncio.run(whole(source)) == DATA
@@ -291,8 +291,8 @@ def test_what_the_page_cache_holds_is_read_at_once(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = open_source(file)
-    monkeypatch.setattr(sources.os, "preadv", lambda *_: 1)
-    monkeypatch.setattr(sources.asyncio, "to_thread", None)
+    monkeypatch.setattr(files.os, "preadv", lambda *_: 1)
+    monkeypatch.setattr(files.asyncio, "to_thread", None)
 
     assert asyncio.run(whole(source)) == DATA
 
@@ -310,11 +310,11 @@ def test_where_the_system_cannot_say_the_first_read_is_measured(
         hops.append(1)
         return await to_thread(*arguments)
 
-    monkeypatch.setattr(sources.asyncio, "to_thread", counted)
-    monkeypatch.setattr(sources, "_slow", lambda size, seconds: False)
+    monkeypatch.setattr(files.asyncio, "to_thread", counted)
+    monkeypatch.setattr(files, "_slow", lambda size, seconds: False)
     asyncio.run(whole(source, len(DATA) // 16))
     fast = len(hops)
-    monkeypatch.setattr(sources, "_slow", lambda size, seconds: True)
+    monkeypatch.setattr(files, "_slow", lambda size, seconds: True)
     source._credit = 0  # type: ignore[attr-defined]
     asyncio.run(whole(source, len(DATA) // 16))
 
@@ -331,7 +331,7 @@ def test_a_file_system_that_refuses_the_question_is_asked_once(
         asked.append(1)
         raise OSError(errno.EOPNOTSUPP, "not here")
 
-    monkeypatch.setattr(sources.os, "preadv", unsupported, raising=False)
+    monkeypatch.setattr(files.os, "preadv", unsupported, raising=False)
     source._nowait = 8  # type: ignore[attr-defined]
 
     assert asyncio.run(whole(source)) == DATA
@@ -344,7 +344,7 @@ def test_the_kernel_may_give_less_than_asked_for(
     source = open_source(file)
     pread = os.pread
     monkeypatch.setattr(
-        sources.os, "pread", lambda fd, size, start: pread(fd, min(size, 1000), start)
+        files.os, "pread", lambda fd, size, start: pread(fd, min(size, 1000), start)
     )
 
     assert asyncio.run(source.read(3, 4567)) == DATA[3:4570]
@@ -364,7 +364,7 @@ def test_closing_waits_for_a_read_that_was_given_up(
         assert leave.wait(20)
         return pread(*arguments)
 
-    monkeypatch.setattr(sources.os, "pread", slow)
+    monkeypatch.setattr(files.os, "pread", slow)
     thread = threading.Thread(target=source.read_blocking, args=(0, 10))  # type: ignore[attr-defined]
     thread.start()
     assert entered.wait(20)
