@@ -167,8 +167,10 @@ def _whole_help() -> str:
 
     Each group is made alone: two providers may spell an option alike.
     """
-    head, verbs, foot = _parser({}).format_help().partition("\nverbs:")
-    groups = [_own_help(scheme, provider) for scheme, provider in _installed().items()]
+    own = _installed()
+    forms = _forms(own)
+    head, verbs, foot = _parser({}, forms).format_help().partition("\nverbs:")
+    groups = [_own_help(scheme, provider) for scheme, provider in own.items()]
     return head + "".join(f"\n{group}" for group in groups) + verbs + foot
 
 
@@ -223,13 +225,22 @@ def flags(scheme: str = "") -> dict[str, tuple[str, bool, tuple[str, ...]]]:
 
 def _upload(tokens: Sequence[str]) -> Line:
     known = providers.schemes()
+    trouble: BadLine | None = None
+    # Whose options may stand here depends on the destination, and which word that is
+    # depends on whose options stand here: try every word that could be it.
     for token in reversed(tokens):
         scheme = _scheme(token)
         if scheme not in known:
             continue
-        space = _parser({scheme: providers.load(token)}).read(tokens)
+        try:
+            space = _parser({scheme: providers.load(token)}).read(tokens)
+        except BadLine as error:
+            trouble = error
+            continue
         if space.words and space.words[-1] == token:
             return _line(space)
+    if trouble is not None:
+        raise trouble
     space = _parser({}).read(tokens, lenient=True)
     raise BadLine(_no_destination(space.words, known))
 
@@ -249,7 +260,8 @@ def _line(space: argparse.Namespace) -> Line:
 
 
 def _no_destination(found: Sequence[str], known: Sequence[str]) -> str:
-    forms = "\n".join(f"  {form}" for form in _forms())
+    known_forms = _forms(_installed())
+    forms = "\n".join(f"  {form}" for form in known_forms)
     if not found:
         return "say what goes where: SOURCE DEST, as in: train.jsonl openai:fine-tune"
     last = found[-1]
@@ -262,13 +274,13 @@ def _no_destination(found: Sequence[str], known: Sequence[str]) -> str:
     elif len(found) == 1:
         text = f"say where {last} goes: a destination follows the file"
     else:
-        text = f"{last!r} is no destination: it needs a colon{_meant(last + ':', _forms())}"
+        text = f"{last!r} is no destination: it needs a colon{_meant(last + ':', known_forms)}"
     return f"{text}\nDestinations:\n{forms}"
 
 
-def _forms() -> list[str]:
-    """Return what each installed provider's destinations look like."""
-    return [provider.form or f"{scheme}:…" for scheme, provider in _installed().items()]
+def _forms(own: Mapping[str, type[Provider]]) -> list[str]:
+    """Return what each provider's destinations look like."""
+    return [provider.form or f"{scheme}:…" for scheme, provider in own.items()]
 
 
 def _scheme(token: str) -> str:
@@ -325,14 +337,14 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
         return ", ".join(shown) + value
 
 
-def _parser(own: Mapping[str, type[Provider]]) -> _Parser:
+def _parser(own: Mapping[str, type[Provider]], forms: Sequence[str] = ()) -> _Parser:
     parser = _Parser(
         prog="chunkup",
         usage="chunkup SOURCE... DEST [options]    or    chunkup VERB [words]",
         description=(
             "Bring files to a provider in parts: parallel, resumable, verified. Run the same "
             "line\nagain to go on where an upload stopped.\n\n"
-            "destinations:\n" + "\n".join(f"  {form}" for form in _forms())
+            "destinations:\n" + "\n".join(f"  {form}" for form in forms)
         ),
         epilog="verbs:\n" + "\n".join(f"  {verb:<12}{text}" for verb, text in VERBS.items()),
         argument_default=argparse.SUPPRESS,

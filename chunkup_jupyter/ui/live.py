@@ -173,7 +173,8 @@ def _box(cell: Cell) -> str:
         return f"<span style='{base};border:1px solid {WARN};background:{fill}'></span>"
     done, reach = 100 * cell.done, 100 * min(1.0, cell.done + cell.moving)
     if cell.reused:
-        return f"<span style='{base};background:{GOOD}'></span>"
+        lines = f"linear-gradient({GOOD} 0 3px,transparent 3px 5px,{GOOD} 5px)"
+        return f"<span style='{base};background:{lines}'></span>"
     if done >= 100:
         return f"<span style='{base};background:{BRAND}'></span>"
     if reach <= 0 and not cell.moving:
