@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import inspect
 import logging
 import random
 import time
@@ -116,6 +117,7 @@ class Upload:
         self._moved = 0
         self._began: float | None = None
         self._warned_of_clock = False
+        self._told: list[asyncio.Future[None]] = []
         self._cancelling = False
         self._fresh = self.options.fresh
         self._renewing = asyncio.Lock()
@@ -187,6 +189,10 @@ class Upload:
         self.journal.discard()
         self._emit(Completed(result))
         return result
+
+    async def listened(self) -> None:
+        """Wait for the listeners that are still at it; what they raise is theirs."""
+        await asyncio.gather(*self._told, return_exceptions=True)
 
     @property
     def checksum(self) -> str:
@@ -530,7 +536,10 @@ class Upload:
         self.progress = self.progress.after(event)
         for listener in list(self.listeners):
             try:
-                listener(event, self.progress)
+                answer = listener(event, self.progress)
+                if inspect.isawaitable(answer):
+                    self._told = [told for told in self._told if not told.done()]
+                    self._told.append(asyncio.ensure_future(answer))
             except Exception:
                 # A broken view must not stop an upload.
                 log.exception("a progress listener failed and was dropped")

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
+from typing import Any
 
 from .model import PartReceipt, Result, Session
 
@@ -316,8 +317,10 @@ class Progress:
                 return replace(self, state=state)
 
 
-Listener = Callable[[Event, Progress], None]
-"""Told of every event, on the background thread; one that raises is dropped."""
+Listener = Callable[[Event, Progress], Any]
+"""Told of every event, on the upload's event loop (the background thread's, or with
+``nested`` the caller's); one that raises is dropped. One that returns an awaitable is
+awaited before the upload ends."""
 
 
 class Meter:

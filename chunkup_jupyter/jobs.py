@@ -15,10 +15,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import background
+from . import background, nested
 from .by_hand import perform
 from .engine import Options, Upload
-from .errors import ChunkupError, UploadCancelled, UploadInterrupted
+from .errors import ChunkupError, InvalidUpload, UploadCancelled, UploadInterrupted
 from .events import Event, Listener, Meter, Progress, State
 from .journal import Entry, Key, Ledger, open_journal
 from .model import Provider, Result, Session
@@ -100,23 +100,43 @@ def start(
     return Job(order, listeners)
 
 
-def upload(source: Any, dest: str | Provider, **options: Any) -> UploadResult:
-    """Upload and wait: ``start(...).result()``. Works in scripts, cells and running loops."""
-    return start(source, dest, **options).result()
+def upload(
+    source: Any, dest: str | Provider, *, nested: bool = False, client: Any = None, **options: Any
+) -> UploadResult:
+    """Upload and wait: ``start(...).result()``. Works in scripts, cells and running loops.
+
+    ``nested`` runs the upload on the caller's running loop instead of the background
+    one, for callers who hand over what is bound to it: ``client``, their own
+    ``httpx.AsyncClient`` (used as it stands, never closed), an async source, async
+    listeners. Everything asyncio that has to be patched for it is put back.
+
+    Raises what ``start`` raises and whatever ends the upload.
+    """
+    if not nested:
+        if client is not None:
+            raise InvalidUpload("a client is bound to your loop: add nested=True to use it there")
+        return start(source, dest, **options).result()
+    listeners = options.pop("listeners", ())
+    order = _placed(source, dest, options)
+    return Job(order, listeners, nested=True, client=client).result()
 
 
 def plan(source: Any, dest: str | Provider, **options: Any) -> Plan:
     """Return what ``start`` with the same arguments would do. Sends no request."""
-    listeners = options.pop("listeners", ())
-    del listeners
-    given = options.pop("credentials", None)
-    known = {field: options.pop(field) for field in list(options) if field in _ORDER}
-    order = place(dest, source=source, given=given, fields=options, **known)
+    options.pop("listeners", None)
+    order = _placed(source, dest, options)
     opened = open_for(order)
     try:
         return plan_for(order, opened)
     finally:
         opened.close()
+
+
+def _placed(source: Any, dest: str | Provider, options: dict[str, Any]) -> Order:
+    """Return the order that ``start`` would make of the same options."""
+    given = options.pop("credentials", None)
+    known = {name: options.pop(name) for name in list(options) if name in _ORDER}
+    return place(dest, source=source, given=given, fields=options, **known)
 
 
 _ORDER = frozenset(
@@ -139,9 +159,19 @@ class Job:
     Await it, or call ``result()``; both stop the upload, resumably, when interrupted.
     """
 
-    def __init__(self, order: Order, listeners: Sequence[Listener] = ()) -> None:
+    def __init__(
+        self,
+        order: Order,
+        listeners: Sequence[Listener] = (),
+        *,
+        nested: bool = False,
+        client: Any = None,
+    ) -> None:
         self.id = next(_numbers)
         self._order = order
+        self._nested = nested
+        self._own_client = client
+        self._loop = background.loop()
         self._listeners = list(listeners)
         self._lock = threading.Lock()
         self._task: asyncio.Task[Result] | None = None
@@ -236,7 +266,7 @@ class Job:
         Raises what ended the upload; ``TimeoutError`` after ``timeout`` seconds (the
         upload goes on); ``UploadInterrupted`` when interrupted, having stopped it.
         """
-        if background.on_loop():
+        if background.on_loop() and not self._done.done():
             raise RuntimeError("waiting for a job on the background thread would never end")
         try:
             return self._done.result(timeout)
@@ -287,14 +317,14 @@ class Job:
 
     def pause(self) -> None:
         """Take no new part; those in flight finish."""
-        background.loop().call_soon_threadsafe(self._upload.pause)
+        self._loop.call_soon_threadsafe(self._upload.pause)
 
     def resume(self) -> None:
         """Go on after ``pause``; begin again, resuming, after a stop or a failure."""
         if self.done() and self.state in (State.STOPPED, State.FAILED):
             self._begin(replace(self._order.options, fresh=False))
         else:
-            background.loop().call_soon_threadsafe(self._upload.resume)
+            self._loop.call_soon_threadsafe(self._upload.resume)
 
     def stop(self) -> None:
         """Drop the parts in flight, keep session and journal: the same line resumes it."""
@@ -316,7 +346,7 @@ class Job:
             if self._task is not None:
                 self._task.cancel()
 
-        background.loop().call_soon_threadsafe(end)
+        self._loop.call_soon_threadsafe(end)
 
     # the course of things
 
@@ -343,7 +373,7 @@ class Job:
         self._wanted = ""
         self._task = None
         self._done: Future[UploadResult] = Future()
-        self._client: Wire = HttpClient(ca_bundle=order.ca_bundle)
+        self._client: Wire = HttpClient(ca_bundle=order.ca_bundle, client=self._own_client)
         self._upload = Upload(
             source=source,
             provider=provider,
@@ -355,7 +385,10 @@ class Job:
             refresh=self._refresh,
             finished=self._record,
         )
-        background.submit(self._live())
+        if self._nested:
+            nested.run(self._live())
+        else:
+            background.submit(self._live())
 
     async def _live(self) -> None:
         upload = self._upload
