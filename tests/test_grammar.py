@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 import pytest
+
 from chunkup_jupyter import providers
 from chunkup_jupyter.model import Provider, option
 from chunkup_jupyter.ui import grammar

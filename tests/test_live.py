@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
 from chunkup_jupyter.errors import AuthError, InvalidUpload, Unreachable
 from chunkup_jupyter.events import (
     Cancelled,

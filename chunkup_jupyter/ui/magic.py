@@ -176,8 +176,9 @@ def load(shell: Any) -> None:
         _quietly(shell)
     for name, html in _HTML.items():
         module, _, kind = name.rpartition(".")
-        formatter = shell.display_formatter.formatters["text/html"]
-        formatter.for_type_by_name(module, kind, html)
+        formatters = shell.display_formatter.formatters
+        formatters["text/html"].for_type_by_name(module, kind, html)
+    formatters["text/plain"].for_type_by_name(*_PLAN.rsplit(".", 1), _pretty_plan)
 
 
 def unload(shell: Any) -> None:
@@ -193,6 +194,7 @@ def unload(shell: Any) -> None:
     after = shell.input_transformers_post
     after[:] = [one for one in after if one is not awaiting.transform]
     formatters = shell.display_formatter.formatters
+    formatters["text/plain"].pop(_PLAN, None)
     for name in _HTML:
         formatters["text/html"].pop(name, None)
         shell.display_formatter.ipython_display_formatter.pop(name, None)
@@ -200,11 +202,16 @@ def unload(shell: Any) -> None:
 
 
 def _quietly(shell: Any) -> None:
-    """Display our objects ourselves in a kernel, but not those the cell has shown."""
+    """Display our objects ourselves, but not those that the cell has shown."""
     formatter = shell.display_formatter.ipython_display_formatter
     for name, html in _HTML.items():
         module, _, kind = name.rpartition(".")
         formatter.for_type_by_name(module, kind, _displayer(shell, html))
+
+
+def _pretty_plan(plan: Plan, printer: Any, cycle: bool) -> None:
+    parts = f"{words.plural(plan.parts, 'part')} of {words.binary(plan.part_size)}"
+    printer.text(f"<Plan: {plan.file.name} → {plan.target}, {parts}>")
 
 
 def _displayer(shell: Any, html: Callable[[Any], str]) -> Callable[[Any], None]:
@@ -212,7 +219,8 @@ def _displayer(shell: Any, html: Callable[[Any], str]) -> Callable[[Any], None]:
         count, shown = _on_screen.get(id(shell), (-1, None))
         known = shown if isinstance(shown, list) else [shown]
         if count != shell.execution_count or not any(value is one for one in known):
-            cards.put_on_screen(html(value), repr(value))
+            text = words.plan_text(value) if isinstance(value, Plan) else repr(value)
+            cards.put_on_screen(html(value), text)
 
     return show
 
