@@ -11,6 +11,9 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from chunkup_jupyter import digests, plan
 from chunkup_jupyter.errors import (
     AnswerLost,
@@ -31,8 +34,6 @@ from chunkup_jupyter.providers import oss_signing as signing
 from chunkup_jupyter.providers.oss import OSS, complete_body, whole_crc
 from chunkup_jupyter.secrets import Secret
 from chunkup_jupyter.wire import Headers, Request, Response
-from hypothesis import given
-from hypothesis import strategies as st
 
 VECTORS = json.loads((Path(__file__).parent / "data" / "vectors.json").read_text("utf-8"))
 META = VECTORS["_meta"]

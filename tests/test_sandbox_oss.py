@@ -18,6 +18,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 from xml.etree import ElementTree
 
 import pytest
+
 from chunkup_jupyter import digests
 from chunkup_jupyter.errors import AuthError, IntegrityError, Refused, SessionLost
 from chunkup_jupyter.model import Body, FileInfo, Part, PartReceipt, Session, drive
