@@ -38,6 +38,7 @@ MAY_IMPORT = {
     "providers/oss": "model answers plan errors wire digests secrets units providers/oss_signing",
     "sandbox": "wire digests",
     "sandbox/*": "wire digests units sandbox sandbox/server",
+    "sandbox/server": "wire sandbox sandbox/connection sandbox/incoming",
     "sandbox/openai": "wire digests units sandbox sandbox/forms",
     "sandbox/oss": "wire digests units sandbox sandbox/oss_signing",
     "files": "model errors",

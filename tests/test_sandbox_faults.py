@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import pytest
+
 from chunkup_jupyter.sandbox import Answer, Blob, Call, Sandbox
 from chunkup_jupyter.sandbox.faults import COMMON, Fault, Faulty, On
 from chunkup_jupyter.sandbox.proxy import Proxy, Rule, Trouble

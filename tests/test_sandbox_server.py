@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from chunkup_jupyter.sandbox import Answer, Blob, Call, Sandbox, Store, answer_json, load, names
 from chunkup_jupyter.sandbox import command as command_line
 from chunkup_jupyter.sandbox.faults import Fault, Faulty, On

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import re
 import socket
@@ -18,43 +17,31 @@ import traceback
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from email.utils import formatdate
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from ..wire import Dropped, Headers, Stalled
-from . import Answer, Blob, QuotaExceeded, Sandbox, Store
+from . import Answer, Blob, QuotaExceeded, Sandbox
+from .connection import HEAD, Connection, Limits
+from .incoming import DiskFull, Incoming
 
 _LOOPBACK = ("127.0.0.1", "::1", "localhost")
 _OUR_HOST = re.compile(r"(127\.0\.0\.1|\[::1\]|([a-z0-9_-]+\.)*localhost)(?::(\d{1,5}))?", re.ASCII)
 _HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-_HEAD = 64 << 10  # bytes of request line and headers
-_IN_MEMORY = 64 << 10  # bodies beyond it go to a file, if the store has a folder
-_BLOCK = 512 << 10  # written to disk, and read from it, at a time
+_BLOCK = 512 << 10  # read from disk and sent at a time
 _DRAIN_BYTES = 64 << 20  # how much of a refused body is read, so that its client sees the answer
 _DRAIN_SECONDS = 2.0
 
 Message = dict[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 SendMessage = Callable[[Message], Awaitable[None]]
-
-
-@dataclass(frozen=True)
-class Limits:
-    """How long and how many a server bears. Times are in seconds."""
-
-    head: float = 10  # until a request's head is complete
-    body: float = 60  # between two pieces of a body, in either direction
-    idle: float = 75  # between two requests of one connection
-    connections: int = 1000  # beyond it the one that has been idle longest is dropped
 
 
 class Served:
@@ -119,7 +106,7 @@ class Served:
         loop = asyncio.get_running_loop()
         config = uvicorn.Config(
             App(self, self._pool, self._limits),
-            http=_Connection,
+            http=Connection,
             ws="none",
             lifespan="off",
             interface="asgi3",
@@ -127,13 +114,13 @@ class Served:
             proxy_headers=False,
             server_header=False,
             date_header=False,
-            h11_max_incomplete_event_size=_HEAD,
+            h11_max_incomplete_event_size=HEAD,
         )
         config.load()
-        state, roll = ServerState(), dict[_Connection, None]()
+        state, roll = ServerState(), dict[Connection, None]()
         # uvicorn's Server adds signal handlers, log lines and a tick; its protocol needs none.
         server = await loop.create_server(
-            lambda: _Connection(config, state, self._limits, roll, self.sandbox.now),
+            lambda: Connection(config, state, self._limits, roll, self.sandbox.now),
             sock=self._listener,
             backlog=1024,
         )
@@ -217,7 +204,7 @@ class App:
             return
         try:
             body = await self._body(receive)
-        except (QuotaExceeded, _DiskFull):
+        except (QuotaExceeded, DiskFull):
             await self._send(scope, send, _full(), receive)
             return
         except TimeoutError:
@@ -262,7 +249,7 @@ class App:
         host = _OUR_HOST.fullmatch(headers.get("host", "").lower())
         if scope["http_version"] not in ("1.0", "1.1"):
             return _plain(400, "this server speaks HTTP/1")
-        if sum(len(name) + len(value) for name, value in scope["headers"]) > _HEAD:
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > HEAD:
             return _plain(431, "the headers are too long")
         if "content-length" in headers and "transfer-encoding" in headers:
             return _plain(400, "a body has one length")
@@ -290,7 +277,7 @@ class App:
 
     async def _body(self, receive: Receive) -> Blob | None:
         """Return the stored body, None if the client went away before its end."""
-        incoming = _Incoming(self._sandbox.store)
+        incoming = Incoming(self._sandbox.store)
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(self._limits.body) as patience:
@@ -366,167 +353,6 @@ class App:
             await sending
 
 
-class _DiskFull(Exception):
-    """The disk took no more."""
-
-
-class _Incoming:
-    """A body on its way into the store, counted against the quota as it comes.
-
-    At most one block is being written while the next one gathers, so that neither
-    waits for the other and memory stays at two blocks.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._gathered = bytearray()
-        self._size = 0  # reserved so far
-        self._path: Path | None = None
-        self._file: BinaryIO | None = None
-        self._writing: asyncio.Future[None] | None = None
-
-    async def add(self, data: bytes) -> None:
-        """Take the next bytes. Raises ``QuotaExceeded``."""
-        self._store.reserve(len(data))
-        self._size += len(data)
-        self._gathered += data
-        threshold = _IN_MEMORY if self._file is None else _BLOCK
-        if self._store.root is not None and len(self._gathered) >= threshold:
-            await self._write()
-
-    async def finish(self) -> Blob:
-        """Return the whole as a blob that owns its bytes."""
-        size = self._size
-        if self._file is None:
-            kept: bytes | Path = bytes(self._gathered)
-        else:
-            await self._write()
-            await self._written()
-            assert self._path is not None
-            kept, self._path = self._path, None
-        self._size = 0
-        return self._store.adopt(kept, size)
-
-    async def close(self) -> None:
-        """Close the file; what was not finished is deleted and no longer counted."""
-        with contextlib.suppress(_DiskFull):
-            await self._written()
-        if self._file is not None:
-            self._file.close()
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
-        self._store.release(self._size)
-        self._size = 0
-
-    async def _write(self) -> None:
-        await self._written()
-        if self._file is None:
-            path = self._store.new_path()
-            self._file, self._path = _new_file(path), path
-        block, self._gathered = self._gathered, bytearray()
-        loop = asyncio.get_running_loop()
-        self._writing = loop.run_in_executor(None, _write_all, self._file, block)
-
-    async def _written(self) -> None:
-        if self._writing is not None:
-            # Shielded: who is cancelled here must not close the file under the thread.
-            await asyncio.shield(self._writing)
-            self._writing = None
-
-
-class _Connection(H11Protocol):
-    """uvicorn's protocol, silent, with a deadline for heads and a bound on connections."""
-
-    def __init__(
-        self,
-        config: uvicorn.Config,
-        state: ServerState,
-        limits: Limits,
-        roll: dict[_Connection, None],
-        now: Callable[[], float],
-    ) -> None:
-        super().__init__(config, state, {"drop": self._drop})
-        self.logger = _SILENT
-        self.access_log = False
-        self.timeout_keep_alive = limits.idle  # type: ignore[assignment]
-        self._limits = limits
-        self._roll = roll  # all connections, the oldest first
-        self._now = now
-        self._deadline: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._await_head()
-        self._roll[self] = None
-        if len(self._roll) > self._limits.connections:
-            next((other for other in self._roll if other.is_idle()), self).transport.abort()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._roll.pop(self, None)
-        self._stop_waiting()
-        super().connection_lost(exc)
-        self._unset_keepalive_if_required()
-
-    def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        self._watch()
-
-    def on_response_complete(self) -> None:
-        super().on_response_complete()
-        self._watch()
-
-    def is_idle(self) -> bool:
-        """Say whether no request is being answered here."""
-        idle = self.cycle is None or self.cycle.response_complete
-        return idle and not self.transport.is_closing()
-
-    def shutdown(self) -> None:
-        self._stop_waiting()
-        if self.is_idle():
-            self.transport.abort()
-        elif self.cycle is not None:
-            self.cycle.keep_alive = False
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP, whatever state the exchange is in."""
-        self._refuse("400 Bad Request")
-
-    def _refuse(self, status: str) -> None:
-        cycle = self.cycle
-        if cycle is None or cycle.response_complete or not cycle.response_started:
-            date = formatdate(self._now(), usegmt=True)
-            head = f"HTTP/1.1 {status}\r\ndate: {date}\r\ncontent-length: 0\r\nconnection: close"
-            self.transport.write(head.encode() + b"\r\n\r\n")
-        if cycle is not None and not cycle.response_complete:
-            cycle.disconnected = True
-            cycle.message_event.set()
-        self.transport.close()
-
-    def _drop(self) -> None:
-        self.cycle.disconnected = True
-        self.transport.abort()
-
-    def _watch(self) -> None:
-        """Keep a deadline exactly while a head has begun and is not complete."""
-        if self.conn.their_state is h11.IDLE and self.conn.trailing_data[0]:
-            self._await_head()
-        elif self.conn.their_state is not h11.IDLE or self.cycle is not None:
-            self._stop_waiting()
-
-    def _await_head(self) -> None:
-        if self._deadline is None:
-            self._deadline = self.loop.call_later(self._limits.head, self._too_slow)
-
-    def _stop_waiting(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _too_slow(self) -> None:
-        if not self.transport.is_closing():
-            self._refuse("408 Request Timeout")
-
-
 def _bearable() -> int:
     """Return how many connections leave this process enough file descriptors."""
     try:
@@ -535,10 +361,6 @@ def _bearable() -> int:
         return Limits.connections
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return Limits.connections if soft < 0 else max(16, min(Limits.connections, soft * 2 // 3))
-
-
-_SILENT = logging.Logger("chunkup_jupyter.sandbox.server", logging.CRITICAL + 1)
-"""Stands alone: what clients send is nobody's news, and may hold a key."""
 
 
 def _joined(fields: Iterable[tuple[str, str]]) -> Headers:
@@ -608,23 +430,3 @@ async def _drain(receive: Receive) -> None:
 
 def _full() -> Answer:
     return _plain(507, "the sandbox's store is full")
-
-
-def _new_file(path: Path) -> BinaryIO:
-    try:
-        return open(path, "xb", buffering=0, opener=_private)
-    except OSError as error:
-        raise _DiskFull from error
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0), 0o600)
-
-
-def _write_all(file: BinaryIO, data: bytearray) -> None:
-    view = memoryview(data)
-    try:
-        while view:
-            view = view[file.write(view) :]
-    except OSError as error:
-        raise _DiskFull from error
