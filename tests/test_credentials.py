@@ -7,6 +7,7 @@ import types
 from pathlib import Path
 
 import pytest
+
 from chunkup_jupyter.credentials import find, located
 from chunkup_jupyter.errors import CredentialsMissing
 from chunkup_jupyter.secrets import Need, Secret

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from chunkup_jupyter import journal, lines, locks
 from chunkup_jupyter.errors import AlreadyUploading, InvalidUpload
 from chunkup_jupyter.events import PartDone, Restarted, Started
@@ -405,7 +406,7 @@ class Disk(System):
     """Calls the system, and stops it at the n-th call: with an error, or for good.
 
     A write that stops leaves half of its bytes. What is not fsynced when the power
-    goes is lost: a file falls back to its last fsynced length.
+    goes is lost: a file falls back to its last fsynced length, a name to what it named.
     """
 
     def __init__(self, at: int = -1, error: OSError | None = None, power: bool = False) -> None:
@@ -415,6 +416,7 @@ class Disk(System):
         self.power = power
         self.durable: dict[int, tuple[str, int]] = {}  # descriptor -> path, fsynced bytes
         self.gone = False
+        self.names: dict[Path, bytes | None] = {}  # what a name not yet fsynced stood for
 
     def _step(self, half: Any = None) -> None:
         if self.gone:
@@ -432,6 +434,10 @@ class Disk(System):
                 for name in (path, path.removesuffix(".new")):
                     if os.path.exists(name) and os.path.getsize(name) > size:
                         os.truncate(name, size)
+            for path_, before in self.names.items():
+                path_.unlink(missing_ok=True)
+                if before is not None:
+                    path_.write_bytes(before)
         raise Crash
 
     def open(self, path: Path, flags: int, mode: int = 0o600) -> int:
@@ -456,6 +462,7 @@ class Disk(System):
 
     def replace(self, old: Path, new: Path) -> None:
         self._step()
+        self.names.setdefault(new, new.read_bytes() if new.exists() else None)
         super().replace(old, new)
 
     def link(self, old: Path, new: Path) -> None:
@@ -469,6 +476,7 @@ class Disk(System):
     def sync_folder(self, folder: Path) -> None:
         self._step()
         super().sync_folder(folder)
+        self.names.clear()
 
 
 RECORDS = [Creating(), Started(SESSION), part(1), part(2), Acknowledged((1, 2)), part(3)]
@@ -541,10 +549,12 @@ def test_a_full_disk_is_told_once_and_writing_goes_on_in_memory(folder: Path) ->
     disk = Disk()
     one = open_journal(folder, KEY, source=SOURCE, system=disk)
     record(one, Started(SESSION), part(1))
+    before = the_file(folder).read_bytes()
     disk.at, disk.error = disk.calls + 1, OSError(errno.ENOSPC, "No space left on device")
 
     record(one, part(2))
     first = one.problem
+    assert the_file(folder).read_bytes() == before  # half a line was written and taken back
     calls = disk.calls
     record(one, part(3))
 
@@ -794,7 +804,32 @@ def test_of_many_processes_one_gets_it(folder: Path) -> None:
     assert answers == [b"mine\n"] + [b"told\n"] * 3
 
 
+def test_whoever_waited_for_a_lock_that_was_removed_has_not_got_it(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The old file may be locked once it has no name; a third one has the new file by then."""
+    import fcntl
+
+    first = open_journal(folder, KEY)
+    others: list[Journal] = []
+    flock = fcntl.flock
+
+    def late(file: int, operation: int) -> None:
+        if not others:
+            monkeypatch.setattr(fcntl, "flock", flock)
+            first.close()
+            others.append(open_journal(folder, KEY))
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+
+    with pytest.raises(AlreadyUploading):
+        open_journal(folder, KEY)
+    others[0].close()
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # a test runner has threads
 def test_a_forked_child_neither_keeps_the_lock_nor_writes(folder: Path) -> None:
     one = open_journal(folder, KEY)
     record(one, Started(SESSION))

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from chunkup_jupyter import media, preflight
 from chunkup_jupyter.errors import InvalidUpload
 from chunkup_jupyter.preflight import Report, check

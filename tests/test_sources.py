@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from chunkup_jupyter import digests, files, sources
 from chunkup_jupyter.errors import (
     InvalidUpload,
