@@ -101,6 +101,8 @@ class Upload:
     listeners: list[Listener] = field(default_factory=list)
     refresh: Callable[[], Awaitable[Provider | None]] | None = None
     finished: Callable[[Result], None] = lambda result: None
+    warnings: Sequence[str] = ()
+    """What is known to be doubtful before it begins; told first."""
     policy: Policy = field(default_factory=Policy)
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     now: Callable[[], float] = time.time
@@ -209,6 +211,8 @@ class Upload:
 
     async def _preflight(self) -> None:
         """Look at the content, if its kind has rules; warnings are shown, not obeyed."""
+        for warning in self.warnings:
+            self._emit(Warned(warning))
         if self.options.check and self.provider.kind:
             from . import preflight
 
@@ -311,7 +315,10 @@ class Upload:
         self._warn_of_journal()
         if (old := past.session) is not None:
             file, rules = self.source.info, self.provider.rules
-            reason = unusable(old, file, self.options.part_size, self.now())
+            asked = self.options.part_size
+            if asked is not None:  # as the rules would have it
+                asked = plan.choose_part_size(file.size, asked, rules)
+            reason = unusable(old, file, asked, self.now())
             if self._fresh:
                 self._fresh = False
                 reason = "a fresh start was asked for"

@@ -384,6 +384,7 @@ class Job:
             listeners=[self._measure, *self._listeners],
             refresh=self._refresh,
             finished=self._record,
+            warnings=self._plan.warnings,
         )
         if self._nested:
             nested.run(self._live())

@@ -7,7 +7,7 @@ import email.utils
 import random
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 from .answers import problem
@@ -212,10 +212,12 @@ class Transport:
             self.count(number, sent)
 
         patience = self.policy.completing if request.once else self.policy.patience
+        if request.within is not None:
+            patience = replace(patience, answer=request.within)
         if stalls:
             # A link with large buffers hides how slow it is: be more patient next time.
             longer = patience.answer * min(2**stalls, MOST_PATIENT)
-            patience = Patience(patience.connect, patience.idle, longer)
+            patience = replace(patience, answer=longer)
         return await self.client.send(request, count, patience)
 
     async def _outage(self, request: Request, error: WireError) -> bool:

@@ -23,6 +23,8 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
+from .sockets import Network
+
 
 @runtime_checkable
 class Stream(Protocol):
@@ -70,6 +72,7 @@ class Request:
     ``once``: the request may not simply be repeated when its answer is lost; the
     flow is told by an ``AnswerLost`` thrown into it. ``public_only``: a server, not
     the user, named this host, so private and link-local addresses are refused.
+    ``within``: seconds the answer may take after the last byte, None for the usual.
     """
 
     method: str
@@ -78,6 +81,7 @@ class Request:
     content: Content = b""
     once: bool = False
     public_only: bool = False
+    within: float | None = None
 
     @property
     def pieces(self) -> tuple[bytes | Stream, ...]:
@@ -341,6 +345,8 @@ class HttpClient:
             answer = await self._transport(proxy).handle_async_request(outgoing)
         try:
             watch.moved()
+            if answer.status_code < 300 and not body.whole:
+                raise Dropped(f"{request.host} answered before it had the whole body")
             content = await _read(answer, watch)
         finally:
             await answer.aclose()
@@ -372,13 +378,15 @@ class HttpClient:
     def _transport(self, proxy: str | None) -> httpx.AsyncBaseTransport:
         key = proxy or ""
         if key not in self._transports:
-            self._transports[key] = httpx.AsyncHTTPTransport(
+            made = self._transports[key] = httpx.AsyncHTTPTransport(
                 verify=_tls_context(self._ca_bundle),
                 limits=self._limits,
                 proxy=proxy,
                 trust_env=False,
                 socket_options=_SOCKET_OPTIONS,
             )
+            # The pool takes this as an argument, but httpx 0.28 does not pass it on.
+            made._pool._network_backend = Network()
         return self._transports[key]
 
 
@@ -444,6 +452,8 @@ class _Outgoing(httpx.AsyncByteStream):
         self._count = count
         self.failure: tuple[Exception, TracebackType | None] | None = None
         """What reading a stream raised, and where."""
+        self.whole = False
+        """Whether the last byte was handed over."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         self._watch.sending()
@@ -466,6 +476,7 @@ class _Outgoing(httpx.AsyncByteStream):
                     break
                 async for slice_ in self._sliced(block):
                     yield slice_
+        self.whole = True
         self._watch.sent()
 
     async def _sliced(self, block: bytes | memoryview) -> AsyncIterator[Any]:

@@ -16,7 +16,8 @@ PURE = "answers digests errors events model plan secrets units wire"
 # What each file may import from the package. A folder's name stands for its loader
 # (``providers``), ``folder/*`` for the files in it.
 MAY_IMPORT = {
-    "wire": "",
+    "sockets": "",
+    "wire": "sockets",
     "errors": "",
     "digests": "",
     "secrets": "",
@@ -64,7 +65,7 @@ MAY_IMPORT = {
         "model plan errors secrets units engine providers credentials sources journal pace "
         "transport sandbox sandbox/server"
     ),
-    "jobs": f"{PURE} transport engine journal background results orders by_hand transport",
+    "jobs": f"{PURE} transport engine journal background results orders by_hand nested",
     "conformance": f"{PURE} engine transport journal sources sandbox sandbox/*",
     "ui/*": (
         "jobs by_hand orders results credentials journal providers answers events model plan sources errors "

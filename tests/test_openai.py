@@ -944,3 +944,15 @@ def test_every_setting_comes_from_the_variables_of_the_official_sdk() -> None:
         for kind in (OpenAI, AzureOpenAI)
         for need in kind.needs
     )
+
+
+def test_a_timeout_of_ones_own_goes_with_every_request() -> None:
+    one = openai(timeout=7)
+    flows: list[Flow[Any]] = [
+        one.create(FILE, 100),
+        one.put_part(SESSION, Part(1, 0, 5), Body.of(b"abcde")),
+        one.complete(SESSION, [PartReceipt(1, 5, "part_1")]),
+        one.abort(SESSION),
+    ]
+
+    assert [next(flow).within for flow in flows] == [7, 7, 7, 7]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
@@ -45,6 +45,8 @@ class Settings(Provider):
     """A destination of either kind, without its verbs."""
 
     scheme: ClassVar[str]
+    places: ClassVar[tuple[str, ...]] = PURPOSES
+    """What may stand after the colon, for completion and the panel."""
 
     purpose: str = option("", help="what the file is for, instead of the word after the colon")
     expires_after: int | None = option(
@@ -163,10 +165,11 @@ class Settings(Provider):
         return self._base + path + (f"?{text}" if text else "")
 
     def _request(self, method: str, path: str, query: Mapping[str, str] | None = None) -> Request:
-        return Request(method, self._address(path, query), self._headers())
+        return Request(method, self._address(path, query), self._headers(), within=self.timeout)
 
     def _json(self, path: str, body: Mapping[str, Any], *, once: bool = False) -> Request:
-        return json_request("POST", self._address(path), body, self._headers(), once=once)
+        made = json_request("POST", self._address(path), body, self._headers(), once=once)
+        return replace(made, within=self.timeout)
 
     # -- what was given
 

@@ -103,6 +103,7 @@ class Uploads(Settings):
             self._address(f"/uploads/{encoded(session.upload_id)}/parts"),
             {**self._headers(), "Content-Type": f"multipart/form-data; boundary={boundary}"},
             (prefix.encode(), body, f"\r\n--{boundary}--\r\n".encode()),
+            within=self.timeout,
         )
         response = yield from self._ask(request)
         doing = f"part {part.number}"

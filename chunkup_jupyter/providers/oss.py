@@ -351,15 +351,8 @@ class OSS(Provider):
             SessionLost: OSS knows neither the upload nor the object.
             OutcomeUnknown: it knows the upload no longer, and the object may not be asked.
         """
-        body = complete_body(receipts)
-        headers = {
-            "Content-Type": "application/xml",
-            "Content-MD5": base64.b64encode(
-                hashlib.md5(body, usedforsecurity=False).digest()
-            ).decode(),
-            **({"x-oss-object-acl": self.acl} if self.acl else {}),
-            **self._clobber(),
-        }
+        body, headers = self._completion(receipts)
+        listed = False
         crc = whole_crc(receipts)
         key, query = _key_of(session, self), [("uploadId", session.upload_id)]
         trouble: ChunkupError | None = None
@@ -375,6 +368,13 @@ class OSS(Provider):
                     # An earlier complete may have worked and its answer been lost: the
                     # upload id is gone either way, so ask the object itself.
                     return (yield from self._stands(session, crc, sure=False))
+                if code == "InvalidPart" and not listed:
+                    # The parts' CRCs were compared as they came, so a wrong ETag may be
+                    # all that is wrong: something in between changed a header.
+                    listed = True
+                    held = yield from self.held(session)
+                    body, headers = self._completion(_corrected(receipts, held))
+                    continue
                 if response.status == 409 and code == "FileAlreadyExists" and trouble:
                     return (yield from self._stands(session, crc, sure=False))
                 if response.status == 203:
@@ -692,6 +692,17 @@ class OSS(Provider):
         raw = {name: value for name, value in raw.items() if value}
         return Result(id=self.url, url=self._address(self.key), size=int(length), raw=raw)
 
+    def _completion(self, receipts: Sequence[PartReceipt]) -> tuple[bytes, dict[str, str]]:
+        """Return the body and the headers that join these parts."""
+        body = complete_body(receipts)
+        digest = hashlib.md5(body, usedforsecurity=False).digest()
+        return body, {
+            "Content-Type": "application/xml",
+            "Content-MD5": base64.b64encode(digest).decode(),
+            **({"x-oss-object-acl": self.acl} if self.acl else {}),
+            **self._clobber(),
+        }
+
     def _clobber(self) -> dict[str, str]:
         return {"x-oss-forbid-overwrite": "true"} if self.no_clobber else {}
 
@@ -747,6 +758,19 @@ def whole_crc(receipts: Sequence[PartReceipt]) -> int | None:
             return None
         crc = combine_crc64(crc, int(value), receipt.size)
     return crc
+
+
+def _corrected(receipts: Sequence[PartReceipt], held: Held) -> list[PartReceipt]:
+    """Return the receipts with the ETags OSS lists for parts of the same size and CRC-64."""
+    assert not isinstance(held, int)
+    listed = {receipt.number: receipt for receipt in held or ()}
+    return [
+        replace(receipt, token=theirs.token)
+        if (theirs := listed.get(receipt.number)) is not None
+        and (theirs.size, theirs.checksum) == (receipt.size, receipt.checksum)
+        else receipt
+        for receipt in receipts
+    ]
 
 
 # -- reading answers
