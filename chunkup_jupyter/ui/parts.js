@@ -66,6 +66,7 @@ function render({ model, el: root }) {
 
   function texts() {
     const head = heads[shown];
+    root.hidden = !head;
     if (!head) return;
     const over = ["completed", "failed", "stopped", "cancelled"].includes(head.state), now = Date.now();
     root.dataset.state = head.state;

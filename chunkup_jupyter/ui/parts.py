@@ -196,7 +196,7 @@ class Board:
                 "dest": words.shown(getattr(job, "target", "")),
                 "sandbox": bool(getattr(job, "sandbox", False)),
                 "state": state.value,
-                "word": words.headline(progress),
+                "word": getattr(job, "word", "") or words.headline(progress),
                 "percent": progress.percent,
                 "bytes": f"{units.size(sent)} of {units.size(total)}",
                 "exact": f"{sent:,} of {total:,} bytes",
@@ -285,6 +285,15 @@ class LiveView(anywidget.AnyWidget):
                 # A context of its own: with the cell's, some front ends drop what is
                 # shown after the cell has ended.
                 contextvars.Context().run(self._painter.start)
+        self._wake.set()
+
+    def replace(self, old: Any, new: Any, board: Board) -> None:
+        """Show ``new`` where ``old`` was; ``board`` listens to it already."""
+        board.wake = self._wake.set
+        board.follow(new)
+        with self._guard:
+            self._boards = [board if one.job is old else one for one in self._boards]
+            self._snapped = 0.0
         self._wake.set()
 
     def forget(self, job: Any) -> None:
