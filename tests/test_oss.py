@@ -678,7 +678,6 @@ def test_a_failed_callback_is_a_success_with_a_note():
 @pytest.mark.parametrize(
     ("status", "code", "advice"),
     [
-        (400, "InvalidPart", "run the same line again"),
         (400, "InvalidPartOrder", ""),
         (400, "EntityTooSmall", "larger parts"),
         (400, "EntityTooLarge", "smaller parts"),
@@ -694,6 +693,24 @@ def test_a_completion_that_is_refused_says_what_to_do(status, code, advice):
     assert (error.status, error.code, error.request_id) == (status, code, "5C3D")
     assert code in str(error)
     assert advice in str(error)
+
+
+def test_a_wrong_etag_is_looked_up_before_a_completion_is_given_up():
+    """What lies in between may change a header; size and CRC-64 say that it is the part."""
+    crc = PARTS[1].checksum.removeprefix("crc64:")
+    theirs = (
+        "<ListPartsResult><Part><PartNumber>2</PartNumber><ETag>&quot;C&quot;</ETag>"
+        f"<Size>4</Size><HashCrc64ecma>{crc}</HashCrc64ecma></Part></ListPartsResult>"
+    )
+
+    flow = oss().complete(SESSION, PARTS)
+    requests = [next(flow), flow.send(no(400, "InvalidPart")), flow.send(ok(theirs))]
+
+    assert [request.method for request in requests] == ["POST", "GET", "POST"]
+    assert b'<ETag>"C"</ETag>' in requests[2].content
+    assert f'<ETag>"{PARTS[0].token}"</ETag>'.encode() in requests[2].content
+    with pytest.raises(Refused, match="run the same line again"):
+        flow.send(no(400, "InvalidPart"))
 
 
 # listing

@@ -1,0 +1,98 @@
+"""Connections that hear an answer while they still talk.
+
+A server may say no (413, 403) before it has read a body, and then read no more of it.
+Whoever only writes would wait there until a deadline; this notices the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Iterable
+from typing import Any
+
+import httpcore
+
+_UNHURRIED = 0.25  # seconds a write may take before somebody listens meanwhile
+
+
+class Network(httpcore.AsyncNetworkBackend):
+    """Opens connections for the HTTP library's pool."""
+
+    def __init__(self) -> None:
+        self._inner = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Connect. Times are in seconds."""
+        return _Stream(
+            await self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
+        )
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+        await asyncio.sleep(seconds)
+
+
+class _Stream(httpcore.AsyncNetworkStream):
+    def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
+        self._inner = inner
+        self._heard = b""
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        heard, self._heard = self._heard[:max_bytes], self._heard[max_bytes:]
+        return heard or await self._inner.read(max_bytes, timeout)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        """Write; ``WriteError``, as if the server had hung up, when its answer is there."""
+        writing = asyncio.ensure_future(self._inner.write(buffer, timeout))
+        try:
+            if not (await asyncio.wait((writing,), timeout=_UNHURRIED))[0]:
+                await self._listen(writing)
+            await writing
+        finally:
+            await _end(writing)
+
+    async def _listen(self, writing: asyncio.Future[None]) -> None:
+        """Return when the write is done. Raises ``WriteError`` when an answer is there."""
+        while not writing.done():
+            listening = asyncio.ensure_future(self._inner.read(1 << 16))
+            try:
+                await asyncio.wait((writing, listening), return_when=asyncio.FIRST_COMPLETED)
+                if not listening.done():
+                    return
+                self._heard += (said := listening.result())
+            except httpcore.ReadError:
+                raise httpcore.WriteError("the connection broke") from None
+            finally:
+                await _end(listening)
+            if not said or not self._heard.startswith(b"HTTP/1.1 1"):  # a 100 is no answer
+                raise httpcore.WriteError("the server has answered already")
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        return _Stream(await self._inner.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+
+async def _end(task: asyncio.Future[Any]) -> None:
+    if not task.done():
+        task.cancel()
+        await asyncio.wait((task,))
+    elif not task.cancelled():
+        task.exception()  # somebody has seen it
