@@ -219,6 +219,14 @@ def test_the_live_view_keeps_its_height() -> None:
     assert all(frame.count("height:20px") == frames[0].count("height:20px") for frame in frames)
 
 
+def test_a_resumed_upload_says_what_was_there() -> None:
+    progress = after(Started(session(), receipts([1, 2])))
+
+    assert "Resuming: 2 of 10 parts (2.1 MB) already uploaded" in live.live_html(
+        a_job(), progress, Story()
+    )
+
+
 def test_a_session_that_closes_too_early_is_told() -> None:
     job = a_job()
     job.meter._first, job.meter._last, job.meter._rate = (0.0, 0), (9.0, 0), 1000.0

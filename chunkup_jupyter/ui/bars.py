@@ -133,6 +133,8 @@ class Log:
 
     def __call__(self, event: Event, progress: Progress) -> None:
         if self._job is not None:
+            if isinstance(event, Started) and progress.parts_reused:
+                self._print(words.resuming(progress))
             self._say(progress, always=isinstance(event, (PartRetried, Restarted)))
 
     def close(self) -> None:
@@ -149,8 +151,10 @@ class Log:
             self._said, self._at = said, now
             job = self._job
             meter: Meter | None = getattr(job, "meter", None)
-            line = words.sentence(job.name, job.target, progress, meter)
-            print(words.marked(line, job.sandbox), file=self._file, flush=True)
+            self._print(words.sentence(job.name, job.target, progress, meter))
+
+    def _print(self, line: str) -> None:
+        print(words.marked(line, self._job.sandbox), file=self._file, flush=True)
 
 
 def choose(progress: str, shell: Any = None, *, detached: bool = False) -> View:

@@ -202,7 +202,7 @@ def _whole(job: Any) -> str:
 
 
 def _foot(progress: Progress, late: str, detached: bool) -> str:
-    text = late or words.shown(progress.note, 200)
+    text = late or words.shown(progress.note, 200) or words.resuming(progress)
     if not text and detached:
         text = "runs in the background; when the kernel is restarted or culled, run the line again"
     elif not text:

@@ -59,6 +59,16 @@ def parts(progress: Progress) -> list[str]:
     return found
 
 
+def resuming(progress: Progress) -> str:
+    """Return what an earlier run had brought there: ``Resuming: 31 of 49 parts …``; or ""."""
+    if not progress.parts_reused:
+        return ""
+    return (
+        f"Resuming: {progress.parts_reused:,} of {plural(progress.parts, 'part')} "
+        f"({units.size(progress.reused)}) already uploaded"
+    )
+
+
 def clock(progress: Progress, now: float | None = None) -> str:
     """Return how long the provider keeps the session open; "" when for ever or over."""
     if progress.expires_at is None or progress.state.ended:

@@ -1,0 +1,277 @@
+"""What runs, what is unfinished, what was sent; and tidying up after it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from chunkup_jupyter import jobs, journal
+from chunkup_jupyter.errors import AlreadyUploading, InvalidUpload
+from chunkup_jupyter.events import State
+from chunkup_jupyter.sandbox import Store
+from chunkup_jupyter.sandbox.faults import Fault, Faulty, On
+from chunkup_jupyter.sandbox.oss import OSSSandbox
+from chunkup_jupyter.sandbox.server import Served, serve
+from chunkup_jupyter.ui import complete, doctor, grammar, running, verbs
+from chunkup_jupyter.ui.bars import Quiet
+
+MIB = 1 << 20
+CANARY = "sk-canary-0123456789"
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CHUNKUP_STATE", str(tmp_path / "state"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(jobs, "_jobs", {})
+    for name in list(os.environ):
+        if name.startswith(("OPENAI_", "OSS_", "TWELVE", "TL_", "AZURE_")):
+            monkeypatch.delenv(name)
+    (tmp_path / "big.bin").write_bytes(os.urandom(4 * MIB))
+    return tmp_path
+
+
+@pytest.fixture
+def oss(monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    """A store that holds two parts and then lets every other one hang."""
+    inner = OSSSandbox(store=Store.on_disk())
+    hang = On(Fault.STALL, method="PUT", path="partNumber", nth=3, times=0)
+    with serve(Faulty(inner, script=[hang])) as served:
+        for name, value in served.sandbox.environment().items():
+            monkeypatch.setenv(name, value)
+        yield served
+
+
+def told(line: str) -> str:
+    """Carry out a verb and return what it says; its HTML says the same words."""
+    outcome = running.block(
+        verbs.carry_out(grammar.parse(line), lambda line: Quiet(), running.Trail())
+    )
+    assert isinstance(outcome, verbs.Told)
+    assert "<script" not in outcome.html
+    return outcome.text
+
+
+def carried_out(line: str) -> Any:
+    return running.block(
+        verbs.carry_out(grammar.parse(line), lambda line: Quiet(), running.Trail())
+    )
+
+
+def begun(oss: Served) -> jobs.Job:
+    """Return a job that has two of its four parts and gets no further."""
+    job = jobs.start("big.bin", "oss://bucket/key", part_size="1M", jobs=2)
+    wait_for(lambda: job.progress.parts_done == 2 and oss.sandbox.injected[Fault.STALL] == 2)
+    return job
+
+
+def left(oss: Served) -> journal.Unfinished:
+    """Return an upload that an earlier process left unfinished."""
+    job = begun(oss)
+    job.stop()
+    job.settle(10)
+    jobs._jobs.clear()
+    (one,) = journal.unfinished()
+    return one
+
+
+def heal(oss: Served) -> None:
+    oss.sandbox.script = ()
+
+
+def test_an_empty_house_says_so() -> None:
+    assert "nothing is running" in told("list")
+    assert "nothing was uploaded" in told("history")
+    assert "no journal is left" in told("orphans")
+    assert "nothing unfinished is older" in told("clean --older-than 2d")
+    for verb in ("resume", "pause", "cancel"):
+        with pytest.raises(InvalidUpload):
+            carried_out(verb)
+
+
+def test_list_shows_what_runs_and_what_is_unfinished(oss: Served) -> None:
+    one = left(oss)
+    text = told("list")
+
+    assert one.id[:8] in text
+    assert "2 of 4 parts" in text
+    assert "unfinished" in text
+
+    heal(oss)
+    job = jobs.start("big.bin", "oss://bucket/other")
+    job.result(30)
+    assert "Complete" in told("list")
+    assert one.id[:8] in told("list")
+
+
+def test_show_tells_everything_about_one(oss: Served) -> None:
+    one = left(oss)
+
+    text = told(f"show {one.id[:6]}")
+
+    assert "%chunkup big.bin oss://bucket/key --part-size 1M --jobs 2" in text
+    with pytest.raises(InvalidUpload, match="there is no upload"):
+        told("show nothing")
+
+
+def test_resume_goes_on_with_what_another_process_left(oss: Served) -> None:
+    one = left(oss)
+    heal(oss)
+
+    result = carried_out(f"resume {one.id[:8]}")
+
+    assert (result.id, result.reused) == ("oss://bucket/key", 2)
+    assert journal.unfinished() == []
+    (entry,) = journal.Ledger(journal.default_folder()).entries()
+    assert "oss://bucket/key" in told("history")
+    assert entry.checksum in told("history")
+
+
+def test_resume_alone_takes_the_last_one(oss: Served) -> None:
+    left(oss)
+    heal(oss)
+
+    assert carried_out("resume").reused == 2
+
+
+def test_pause_and_resume_and_cancel_a_running_job(oss: Served) -> None:
+    job = begun(oss)
+
+    assert "pausing big.bin" in told("pause")
+    wait_for(lambda: job.state is State.PAUSED)
+    assert carried_out(f"resume {job.id} --detach") is job
+    wait_for(lambda: job.state is State.UPLOADING)
+    assert "cancelled big.bin" in told(f"cancel {job.id}")
+
+    assert job.state is State.CANCELLED
+    assert oss.sandbox.unfinished() == []
+    assert journal.unfinished() == []
+    with pytest.raises(InvalidUpload, match="nothing to cancel"):
+        told(f"cancel {job.id}")
+
+
+def test_resume_goes_on_with_a_stopped_job(oss: Served) -> None:
+    job = begun(oss)
+    job.stop()
+    job.settle(10)
+    heal(oss)
+
+    assert carried_out(f"resume {job.id}").reused == 2
+    with pytest.raises(InvalidUpload, match="nothing to resume"):
+        carried_out(f"resume {job.id}")
+
+
+def test_cancelling_what_is_unfinished_aborts_it_at_the_provider(oss: Served) -> None:
+    one = left(oss)
+    assert len(oss.sandbox.unfinished()) == 1
+
+    assert "nothing of it is kept" in told(f"cancel {one.id}")
+
+    assert oss.sandbox.unfinished() == []
+    assert journal.unfinished() == []
+
+
+def test_orphans_are_listed_here_and_at_the_provider(oss: Served) -> None:
+    one = left(oss)
+
+    assert one.id[:8] in told("orphans")
+    text = told("orphans oss://bucket/")
+    assert "known here" in text
+    assert "asked Alibaba Cloud OSS" in text
+
+
+def test_clean_aborts_what_is_old_and_only_that(
+    oss: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    left(oss)
+
+    assert "nothing unfinished" in told("clean --older-than 1h")
+    now = time.time()
+    monkeypatch.setattr(verbs.time, "time", lambda: now + 7200)
+    assert "would go" in told("clean --older-than 1h --dry-run")
+    assert len(journal.unfinished()) == 1
+    assert "gone" in told("clean --older-than 1h")
+
+    assert journal.unfinished() == []
+    assert oss.sandbox.unfinished() == []
+
+
+def test_clean_reaches_sessions_that_no_journal_knows(
+    oss: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = left(oss)
+    journal.remove(one.id)
+    now = time.time()
+    monkeypatch.setattr(verbs.time, "time", lambda: now + 7200)
+
+    assert "gone" in told("clean oss://bucket/ --older-than 1h")
+
+    assert oss.sandbox.unfinished() == []
+
+
+def test_what_another_process_uploads_is_left_alone(
+    oss: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = left(oss)
+    import dataclasses
+
+    busy = dataclasses.replace(one, pid=1, progress="31 of 49 parts")
+    monkeypatch.setattr(journal, "unfinished", lambda *folder: [busy])
+
+    assert "running in process 1" in told("list")
+    for verb in ("resume", "cancel"):
+        with pytest.raises(AlreadyUploading, match="process 1"):
+            carried_out(f"{verb} {one.id}")
+    assert "nothing unfinished" in told("clean --older-than 0s")
+
+
+def test_the_doctor_names_keys_without_showing_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", CANARY)
+    monkeypatch.setenv("HTTPS_PROXY", f"http://user:{CANARY}@proxy.example:8080")
+
+    text = told("doctor")
+
+    assert "no request is sent" in text
+    assert "api_key: found in OPENAI_API_KEY" in text
+    assert "TWELVELABS_API_KEY" in text
+    assert "proxy.example:8080" in text
+    assert CANARY not in text
+
+
+def test_the_doctor_says_when_nothing_can_be_resumed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+
+    rows = dict(doctor.examine([]))
+
+    assert "cannot be written" in rows["State"]
+
+
+def test_providers_and_help_list_what_is_installed() -> None:
+    assert "oss://BUCKET/KEY" in told("providers")
+    assert "--storage-class" in told("providers")
+    assert told("help") == grammar.help_text().rstrip()
+    assert "--older-than" in told("help clean")
+    assert "--hls" in told("help twelvelabs")
+
+
+def test_ids_and_places_seen_before_complete(oss: Served) -> None:
+    one = left(oss)
+
+    assert (one.id[:8], "upload") in complete.suggest("resume ")[1]
+    places = [text for text, _ in complete.suggest("big.bin oss://")[1]]
+    assert places == ["oss://bucket/", "oss://bucket/key"]
+
+
+def wait_for(met: Callable[[], bool], seconds: float = 30.0) -> None:
+    """Look until something is so; the time is a limit, not a guess."""
+    end = time.monotonic() + seconds
+    while not met():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.01)
