@@ -12,12 +12,9 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import contextlib
-import hashlib
-import json
 import os
 import threading
 import time
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,11 +23,24 @@ from typing import Any
 import platformdirs
 
 from .errors import InvalidUpload
-from .events import Event, PartDone, Restarted, Started
+from .events import Started
 from .ledger import Entry, Ledger
 from .lines import FileLines, Foreign, Lines, MemoryLines, System, private_folder
 from .locks import Lock
-from .model import PartReceipt, Session
+from .model import Session
+from .records import (
+    VERSION,
+    Acknowledged,
+    Creating,
+    Key,
+    Known,
+    Past,
+    Reading,
+    Record,
+    encode,
+    read,
+    to_json,
+)
 
 __all__ = [
     "Acknowledged",
@@ -47,55 +57,6 @@ __all__ = [
     "remove",
     "unfinished",
 ]
-
-VERSION = 1
-
-
-@dataclass(frozen=True)
-class Key:
-    """What makes two uploads the same: the target, the account and the source's identity."""
-
-    target: str
-    account: str
-    source: str
-
-    @property
-    def id(self) -> str:
-        """16 hex digits that name the journal's file."""
-        text = json.dumps([self.target, self.account, self.source])
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-@dataclass(frozen=True)
-class Creating(Event):
-    """A session is about to be asked for; a crash now leaves one that only listing finds."""
-
-
-@dataclass(frozen=True)
-class Acknowledged(Event):
-    """These parts were reported to the provider."""
-
-    numbers: tuple[int, ...]
-
-
-Record = Creating | Started | PartDone | Acknowledged | Restarted
-
-
-@dataclass(frozen=True)
-class Past:
-    """What an earlier run left. ``source`` is what it said about its source.
-
-    ``parts`` and ``acknowledged`` belong to ``session``. A session without parts may mean
-    a damaged journal: ask the server. ``creating`` says that a session may exist whose
-    id was never learned.
-    """
-
-    session: Session | None = None
-    parts: Mapping[int, PartDone] = field(default_factory=dict)
-    acknowledged: frozenset[int] = frozenset()
-    creating: bool = False
-    source: Mapping[str, Any] = field(default_factory=dict)
-    started_at: float = 0.0
 
 
 def default_folder() -> Path:
@@ -167,7 +128,7 @@ class Journal:
         self._flushing = False
         self._broken = False  # nothing is written any more
         self._begun = False  # the first line stands
-        self._known = _Known(self._source)
+        self._known = Known(self._source)
         self._load()
 
     def replay(self) -> Past:
@@ -181,8 +142,8 @@ class Journal:
         One wait for the disk serves everybody who waits. Trouble with the disk is not
         raised: it sets ``problem``, and from then on nothing is written.
         """
-        content = _to_json(record, self._source)
-        line = _encode(content)
+        content = to_json(record, self._source)
+        line = encode(content)
         if self._lines.instant:
             self._known.add(content)
             self._store([line])
@@ -208,7 +169,7 @@ class Journal:
     def reset(self) -> None:
         """Begin anew: what an earlier run left is forgotten, at once and durably."""
         self._settle()
-        self._known = _Known(self._source)
+        self._known = Known(self._source)
         if self._broken or not self._begun:
             return
         try:
@@ -240,7 +201,7 @@ class Journal:
             data = self._lines.load()
             if data is None:
                 return
-            reading = _read(data, self.key)
+            reading = read(data, self.key)
             if reading.trouble:
                 self._set_aside(reading)
                 return
@@ -248,11 +209,11 @@ class Journal:
             if reading.intact < len(data):
                 self._lines.truncate(reading.intact)
         except Foreign as error:
-            self._set_aside(_Reading(_Known({}), 0, f"is not ours ({error.strerror})"))
+            self._set_aside(Reading(Known({}), 0, f"is not ours ({error.strerror})"))
         except OSError as error:
             self._give_up(error)
 
-    def _set_aside(self, reading: _Reading) -> None:
+    def _set_aside(self, reading: Reading) -> None:
         """Begin a new journal, which keeps nothing of the old one but an intact session."""
         session = reading.known.session
         try:
@@ -261,11 +222,11 @@ class Journal:
                 self._lines.delete()
                 outcome = "the upload begins anew"
             else:
-                self._known = _Known(reading.known.source or self._source)
+                self._known = Known(reading.known.source or self._source)
                 self._known.started_at = reading.known.started_at
-                started = _to_json(Started(session), self._source)
+                started = to_json(Started(session), self._source)
                 self._known.add(started)
-                self._lines.replace(self._header() + _encode(started))
+                self._lines.replace(self._header() + encode(started))
                 self._begun = True
                 outcome = "the server is asked what it has"
         except OSError as error:
@@ -309,7 +270,7 @@ class Journal:
 
     def _header(self) -> bytes:
         self._known.started_at = self._known.started_at or time.time()
-        return _encode(
+        return encode(
             {
                 "chunkup": VERSION,
                 "target": self.key.target,
@@ -363,7 +324,7 @@ def unfinished(folder: Path | None = None) -> list[Unfinished]:
     found = []
     for path in (folder or default_folder()).joinpath("journals").glob("*.jsonl"):
         with contextlib.suppress(OSError):
-            reading = _read(FileLines(path).load() or b"", None)
+            reading = read(FileLines(path).load() or b"", None)
             if reading.header:
                 found.append(_describe(path, reading))
     return sorted(found, key=lambda one: one.started_at)
@@ -387,7 +348,7 @@ def remove(id: str, folder: Path | None = None) -> None:  # noqa: A002  as the u
         lock.release()
 
 
-def _describe(path: Path, reading: _Reading) -> Unfinished:
+def _describe(path: Path, reading: Reading) -> Unfinished:
     known, header = reading.known, reading.header
     session, source = known.session, known.source
     size = session.file.size if session else int(source.get("size") or 0)
@@ -414,139 +375,6 @@ def _describe(path: Path, reading: _Reading) -> Unfinished:
         pid=pid if owner is None or pid else -1,
         progress=progress,
     )
-
-
-@dataclass(frozen=True)
-class _Reading:
-    """What a text says. ``intact`` bytes can be built on; ``trouble`` is "" or what is wrong."""
-
-    known: _Known
-    intact: int
-    trouble: str = ""
-    header: Mapping[str, Any] = field(default_factory=dict)
-
-
-def _read(data: bytes, key: Key | None) -> _Reading:
-    """Replay a text that should be the journal of ``key`` (of any upload when None)."""
-    known, header = _Known({}), {}
-    position = intact = 0
-    torn = damaged = False
-    for raw in data.split(b"\n")[:-1]:  # what has no newline is torn
-        position += len(raw) + 1
-        content = _decode(raw)
-        if content is None:
-            torn = True
-            continue
-        damaged = damaged or torn  # something intact follows: that was no torn end
-        try:
-            if "chunkup" not in content:
-                known.add(content)
-            elif content["chunkup"] != VERSION:
-                return _Reading(_Known({}), 0, "was written by another version of chunkup")
-            elif key and [content[name] for name in ("target", "account", "identity")] != [
-                key.target,
-                key.account,
-                key.source,
-            ]:
-                return _Reading(_Known({}), 0, "is that of another upload")
-            else:
-                header = content
-                known.source = content["source"]
-                known.started_at = content["started_at"]
-        except (KeyError, TypeError, ValueError):
-            damaged = True
-        if not torn:
-            intact = position
-    if damaged:
-        return _Reading(known, intact, "is damaged", header)
-    if not header:
-        return _Reading(_Known({}), 0, "is not one of ours" if data else "is empty")
-    return _Reading(known, intact, "", header)
-
-
-class _Known:
-    """What the lines so far amount to."""
-
-    def __init__(self, source: Mapping[str, Any]) -> None:
-        self.source = source
-        self.started_at = 0.0
-        self._forget()
-
-    def _forget(self) -> None:
-        self.session: Session | None = None
-        self.parts: dict[int, PartDone] = {}
-        self.acknowledged: set[int] = set()
-        self.creating = False
-
-    def add(self, content: Mapping[str, Any]) -> None:
-        """Take one line in. Raises ``KeyError``, ``TypeError`` or ``ValueError`` for nonsense."""
-        match content["is"]:
-            case "creating":
-                self.creating = True
-            case "started":
-                session = Session.from_json(content["session"])
-                if self.session is None or self.session.upload_id != session.upload_id:
-                    self._forget()
-                self.session, self.creating = session, False
-            case "part":
-                receipt = PartReceipt(
-                    content["n"], content["size"], content["token"], content["sum"]
-                )
-                self.parts[receipt.number] = PartDone(receipt, content["crc64"])
-            case "acknowledged":
-                self.acknowledged.update(content["numbers"])
-            case "restarted":
-                self._forget()
-                self.source = content["source"]
-            case other:
-                raise ValueError(f"unknown line {other!r}")
-
-    def past(self) -> Past:
-        return Past(
-            session=self.session,
-            parts=dict(self.parts),
-            acknowledged=frozenset(self.acknowledged),
-            creating=self.creating,
-            source=self.source,
-            started_at=self.started_at,
-        )
-
-
-def _to_json(record: Record, source: Mapping[str, Any]) -> dict[str, Any]:
-    match record:
-        case Creating():
-            return {"is": "creating"}
-        case Started(session):
-            # Parts that are reused have their own lines, or the server tells again.
-            return {"is": "started", "session": session.to_json()}
-        case PartDone(receipt, crc64):
-            return {
-                "is": "part",
-                "n": receipt.number,
-                "size": receipt.size,
-                "token": receipt.token,
-                "sum": receipt.checksum,
-                "crc64": crc64,
-            }
-        case Acknowledged(numbers):
-            return {"is": "acknowledged", "numbers": list(numbers)}
-        case Restarted(reason):
-            # The file may be another one now, so say again what it is.
-            return {"is": "restarted", "reason": reason, "source": dict(source)}
-
-
-def _encode(content: Mapping[str, Any]) -> bytes:
-    text = json.dumps(content, separators=(",", ":")).encode()
-    return b"%08x %s\n" % (zlib.crc32(text), text)
-
-
-def _decode(line: bytes) -> dict[str, Any] | None:
-    """Return what a line holds, None when its checksum does not hold."""
-    checksum, _, text = line.partition(b" ")
-    if checksum != b"%08x" % zlib.crc32(text):
-        return None
-    content = json.loads(text)
-    return content if isinstance(content, dict) else None
 
 
 def _cannot_write(error: OSError, begun: bool = False) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from chunkup_jupyter import journal, lines, locks
+from chunkup_jupyter import journal, lines, locks, records
 from chunkup_jupyter.errors import AlreadyUploading, InvalidUpload
 from chunkup_jupyter.events import PartDone, Restarted, Started
 from chunkup_jupyter.journal import (
@@ -341,7 +341,7 @@ def test_garbage_is_set_aside_and_the_upload_begins_anew(
 def _with_header(data: bytes, **changes: object) -> bytes:
     first, _, rest = data.partition(b"\n")
     header = {**json.loads(first.partition(b" ")[2]), **changes}
-    return journal._encode(header) + rest
+    return records.encode(header) + rest
 
 
 @pytest.mark.parametrize(
@@ -490,8 +490,8 @@ def run(folder: Path, disk: Disk) -> list[Any]:
     try:
         one = Journal(store, KEY, source=SOURCE)
         for content in RECORDS:
-            one._known.add(journal._to_json(content, SOURCE))
-            one._store([journal._encode(journal._to_json(content, SOURCE))])
+            one._known.add(records.to_json(content, SOURCE))
+            one._store([records.encode(records.to_json(content, SOURCE))])
             if one.problem:
                 break
             reported.append(content)
