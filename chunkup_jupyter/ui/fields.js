@@ -29,19 +29,15 @@ export const button = (label, does, cls = "") => {
 export function field(label, input, help = "") {
   const wrap = el("div", input.type === "checkbox" ? "cu-field cu-tick" : "cu-field"), l = el("label", "", label);
   input.id = l.htmlFor = unique();
-  wrap.append(l, input, ...(input.suggests ? [input.suggests] : []));
+  wrap.append(l, input);
   if (help) wrap.title = help;
   return wrap;
 }
 
-export function text(value, changed, { placeholder = "", list = [], password = false } = {}) {
+export function text(value, changed, { placeholder = "", password = false } = {}) {
   const input = el("input", "cu-input");
   Object.assign(input, { type: password ? "password" : "text", value, placeholder, spellcheck: false, autocomplete: password ? "new-password" : "off" });
   input.oninput = () => changed(input.value);
-  if (list.length) {
-    input.suggests = el("datalist"); input.suggests.id = unique(); input.setAttribute("list", input.suggests.id);
-    suggest(input.suggests, list);
-  }
   return input;
 }
 

@@ -92,7 +92,7 @@ def _asked(scheme: str, kind: type[Provider]) -> dict[str, Any]:
         fields.append(
             {
                 "flag": flag,
-                "label": each.name.replace("_", " ").capitalize(),
+                "label": label_of(each.name),
                 "help": meta["help"],
                 "usual": usual or meta.get("metavar") or "",
                 "choices": list(meta["choices"]),
@@ -100,10 +100,12 @@ def _asked(scheme: str, kind: type[Provider]) -> dict[str, Any]:
                 "first": each.name in _FIRST,
             }
         )
+    fields.sort(key=lambda one: bool(one["toggle"]))
     for _, flag, label, usual, help_ in _COMMON:
-        fields.append(
+        fields.insert(
+            0,
             {"flag": flag, "label": label, "help": help_, "usual": usual, "choices": []}
-            | {"toggle": False, "first": False}
+            | {"toggle": False, "first": False},
         )
     return {
         "scheme": scheme,
@@ -130,7 +132,16 @@ def _place(scheme: str, kind: type[Provider], own: Mapping[str, Any]) -> list[di
     return [{"label": label, "choices": choices, "help": ""}]
 
 
-_HELP = {"KEY": "object name, or folder/ to keep the file's name"}
+_HELP = {"KEY": "name, or folder/"}
+
+
+def label_of(name: str) -> str:
+    """Return a field's name as a label: ``api_key`` is ``API key``."""
+    words = name.replace("_", " ").split()
+    shown = " ".join(
+        w.upper() if w in ("api", "id", "url", "acl", "hls", "ad") else w for w in words
+    )
+    return shown[:1].upper() + shown[1:]
 
 
 def badges(scheme: str, given: Mapping[str, object], sandbox: bool, key_env: str) -> dict[str, Any]:
@@ -158,7 +169,7 @@ def badges(scheme: str, given: Mapping[str, object], sandbox: bool, key_env: str
         "found": found,
         "text": f"{shown}: found" if found else f"{_missing(required, places, key_env)}: missing",
         "needs": [
-            {"field": need.field, "label": need.field.replace("_", " ")}
+            {"field": need.field, "label": label_of(need.field)}
             for need in (secret if not found or given else [])
         ],
     }

@@ -9,7 +9,7 @@ const TABS = [["here", "This machine"], ["mine", "My computer"], ["remote", "Rem
 function panel() {
   const asks = new Map();
   let numbers = 0;
-  const state = { tab: "here", sources: [], scheme: "", sandbox: false, own: {}, picked: [] };
+  const state = { tab: "here", sources: [], scheme: "", sandbox: false, own: {}, picked: [], used: new Set() };
 
   function render({ model, el: root }) {
     root.classList.add("chunkup");
@@ -48,7 +48,9 @@ function panel() {
     const showPlan = button("Plan", async () => { await commit(); table((await act("plan"))?.plan); });
     const start = button("Upload", async () => {
       await commit(); const answer = await act("start");
-      if (answer?.started) { state.sources = []; table(); listed(); changed(); problem(`${answer.started} started`, false); }
+      if (!answer?.started) return;
+      state.picked.forEach((one) => state.used.add(one)); state.picked = []; state.sources = [];
+      table(); listed(); changed(); if (!browser.hidden) look(browser.dataset.folder);
     }, "cu-main");
     const act = async (t, more = {}) => { problem(""); const answer = await ask(t, { form: form(), ...more }); if (answer.problem) problem(answer.problem); return answer; };
     lineBox.append(code, copy);
@@ -71,7 +73,7 @@ function panel() {
     }
 
     // This machine: a path or a pattern, completed; or a look into folders.
-    const path = text("", () => offer(), { placeholder: "path or pattern, such as data/*.jsonl" }), options = el("datalist"), browser = el("div", "cu-browser");
+    const path = text("", () => { offer(); changed(); }, { placeholder: "path or pattern, such as data/*.jsonl" }), options = el("datalist"), browser = el("div", "cu-browser");
     options.id = `${uid}-paths`; path.setAttribute("list", options.id); path.setAttribute("aria-label", "Path or pattern"); browser.hidden = true;
     let soon = 0;
     const offer = () => { clearTimeout(soon); soon = setTimeout(async () => { const { paths = [] } = await ask("complete", { text: path.value }); suggest(options, paths); }, 150); };
@@ -87,6 +89,7 @@ function panel() {
     enter(path);
     async function look(folder) {
       const { listing } = await ask("browse", { folder });
+      browser.dataset.folder = listing.folder;
       const row = (mark, name, size, does, label) => {
         const b = el("button", "cu-entry"); b.type = "button"; b.append(el("span", "cu-mark", mark), el("span", "cu-name", name), el("span", "cu-dim", size)); b.onclick = does; b.setAttribute("aria-label", label); return b;
       };
@@ -99,7 +102,7 @@ function panel() {
     const browse = button("Browse", () => { browser.hidden = !browser.hidden; browse.setAttribute("aria-expanded", String(!browser.hidden)); if (!browser.hidden) look(""); });
     browse.setAttribute("aria-expanded", "false");
     const pathRow = el("div", "cu-row"); pathRow.append(path, button("Add", () => take(path)), browse); panes.here.pane.append(pathRow, options, browser);
-    const url = text("", () => {}, { placeholder: "s3://bucket/key, gs://…, hf://…, https://…" }), urlRow = el("div", "cu-row"), slot = el("div"), below = el("div", "cu-below");
+    const url = text("", () => changed(), { placeholder: "s3://bucket/key, gs://…, hf://…, https://…" }), urlRow = el("div", "cu-row"), slot = el("div"), below = el("div", "cu-below");
     url.setAttribute("aria-label", "Remote address"); enter(url); urlRow.append(url, button("Add", () => take(url)));
     panes.remote.pane.append(urlRow, el("div", "cu-dim", "Read in pieces by this kernel and passed on; nothing is stored")); panes.mine.pane.append(slot);
 
@@ -116,7 +119,10 @@ function panel() {
       const kind = provider(), mine = own(), fields = el("div", "cu-grid"), more = el("details", "cu-more"), rest = el("div", "cu-grid");
       const set = (flag) => (value) => { if (value) mine.options[flag] = value; else delete mine.options[flag]; changed(); };
       fields.append(field("Provider", choice(state.scheme, asked.providers.map((one) => [one.scheme, one.title]), (v) => { state.scheme = v; destination(); changed(); })));
-      kind.place.forEach((one, i) => fields.append(field(one.label, text(mine.place[i] ?? "", (v) => { mine.place[i] = v; changed(); }, { list: one.choices, placeholder: one.choices[0] ? `such as ${one.choices.slice(0, 2).join(", ")}` : one.help }), one.help)));
+      kind.place.forEach((one, i) => {
+        const value = mine.place[i] ?? "", say = (v) => { mine.place[i] = v; changed(); };
+        fields.append(field(one.label, one.choices.length ? choice(value, [["", "choose …"], ...union(one.choices, value ? [value] : []).map((c) => [c, c])], say) : text(value, say, { placeholder: one.help }), one.help));
+      });
       for (const one of kind.fields) {
         const value = mine.options[one.flag] ?? "";
         let input;
@@ -141,7 +147,7 @@ function panel() {
       if (found || !needs.length) return;
       const grid = el("div", "cu-grid");
       for (const need of needs) {
-        const input = text("", () => {}, { password: true, placeholder: typed.includes(need.field) ? "entered" : "kept in this kernel's memory only" });
+        const input = text("", () => {}, { password: true, placeholder: typed.includes(need.field) ? "entered" : "kept in memory only" });
         const give = async () => {
           const key = input.value; input.value = ""; // before anything else happens to it
           if (key) told(await ask("secret", { scheme: state.scheme, field: need.field, key, form: form() }));
@@ -149,7 +155,7 @@ function panel() {
         input.onkeydown = (e) => { if (e.key === "Enter") { e.preventDefault(); give(); } }; input.onblur = give;
         grid.append(field(need.label, input));
       }
-      grid.append(field("or variable", text(own().key_env, (v) => { own().key_env = v; changed(); }, { placeholder: "NAME_OF_VARIABLE" }), "the name of an environment variable that holds the key"));
+      grid.append(field("Or a variable", text(own().key_env, (v) => { own().key_env = v; changed(); }, { placeholder: "NAME_OF_VARIABLE" }), "the name of an environment variable that holds the key"));
       keys.append(grid);
     }
 
@@ -159,7 +165,7 @@ function panel() {
       if (!answer.badge) return;
       badge(answer.badge, answer.typed);
       const count = answer.count;
-      put(start, uploads(count)); start.disabled = showPlan.disabled = !answer.ready;
+      put(start, uploads(count)); start.disabled = showPlan.disabled = !answer.ready || !(count || path.value.trim() || url.value.trim());
       code.dataset.line = answer.line; copy.hidden = !answer.line;
       put(code, answer.line ? `%chunkup ${answer.line}` : count ? "files from your computer are started here; they have no line" : "choose files and a destination");
       code.title = code.textContent; code.classList.toggle("cu-dim", !answer.line);
@@ -181,7 +187,7 @@ function panel() {
       queue.append(tidy); view.on("change:heads", update); update();
     });
     child(asked.picker, slot).then((picker) => {
-      const update = () => { state.picked = (picker.get("listed") ?? []).map((row) => row.file); changed(); };
+      const update = () => { state.picked = (picker.get("listed") ?? []).map((row) => row.file).filter((one) => !state.used.has(one)); changed(); };
       picker.on("change:listed", update); update();
     });
     return () => { model.off("msg:custom", heard); model.off("change:lists", lists); };

@@ -24,7 +24,7 @@ import traitlets
 
 from .. import jobs, journal, units
 from ..errors import ChunkupError
-from ..events import Cancelled, Event, Failed, Progress, Waiting
+from ..events import Cancelled, Event, Failed, Progress, State, Waiting
 from ..secrets import Secret
 from . import assets, form, grammar, running, verbs, words
 from .form import Answers
@@ -34,6 +34,8 @@ from .picker import BrowserSource, Picker
 AT_ONCE = 2  # files on their way at a time; each has its parts in parallel already
 SHOWN = 20  # finished uploads in the history
 PLANNED = 50  # files whose plan is made at once
+
+_OVER = (State.COMPLETED, State.CANCELLED)  # nothing will be read again
 
 _log = logging.getLogger(__name__)
 
@@ -186,7 +188,7 @@ class Panel(anywidget.AnyWidget):
         turn = Turn(job.name, line, {}, self._again)
         turn.job = job
         self._turns.append(turn)
-        job.subscribe(self._watch)
+        job.subscribe(self._watch(turn))
         self._look()
         return {"started": 1}
 
@@ -274,7 +276,7 @@ class Panel(anywidget.AnyWidget):
             job = jobs.start(
                 turn.source,
                 turn.line.dest,
-                listeners=[board, self._watch],
+                listeners=[board, self._watch(turn)],
                 **turn.options(),
             )
         except Exception as error:
@@ -284,12 +286,23 @@ class Panel(anywidget.AnyWidget):
         turn.job = job
         return True
 
-    def _watch(self, _: Event, progress: Progress) -> None:
-        """Hear of an upload's end, on the background thread."""
-        if progress.state.ended:
-            self._work.put(self._pump)
-            # The ledger and the journal are written by then.
-            threading.Timer(0.3, lambda: self._work.put(self._look)).start()
+    def _watch(self, turn: Turn) -> Callable[[Event, Progress], None]:
+        """Return a listener that hears of the upload's end, on the background thread."""
+
+        def listener(_: Event, progress: Progress) -> None:
+            if progress.state.ended:
+                self._work.put(lambda: self._ended(turn))
+
+        return listener
+
+    def _ended(self, turn: Turn) -> None:
+        job = turn.job
+        if job is not None:
+            job.settle(2.0)  # its journal and the ledger are written by then
+            if isinstance(turn.source, BrowserSource) and job.state in _OVER:
+                self.picker.drop(turn.source)
+        self._pump()
+        self._look()
 
     # -- what is unfinished, what was sent
 

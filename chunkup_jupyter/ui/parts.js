@@ -89,7 +89,7 @@ function render({ model, el: root }) {
     const live = heads.some((h) => !["completed", "failed", "stopped", "cancelled"].includes(h.state));
     const silent = live && now - heard > SILENT ? `No news from the kernel for ${Math.round((now - heard) / 1000)} s` : "";
     const busy = slow ? "The kernel is busy: it sees the click when the cell ends. Kernel › Interrupt stops now" : "";
-    const text = gone ? "The kernel is gone: run the cell again to go on" : busy || silent || head.note;
+    const text = gone ? "The kernel is gone: run the cell again to go on" : busy || silent || head.note || head.id;
     put(note, text); note.title = text; note.classList.toggle("cu-alarm", !!(gone || busy || silent || head.state === "failed"));
     files(); tooltip();
     if (head.state !== lastSaid || now - spoken > 15000 || busy) { lastSaid = head.state; spoken = now; put(say, busy || sentence(head)); }

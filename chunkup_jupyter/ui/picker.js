@@ -41,6 +41,7 @@ export function picker() {
     model.on("msg:custom", (message) => {
       const file = files.get(message.file);
       if (message.t === "ask" && file) slices(file, message.file, message.ranges, send);
+      if (message.t === "drop") { files.delete(message.file); refresh(); }
       if (message.t === "who") {
         const mine = message.files.filter((key) => files.has(key));
         if (mine.length) send({ t: "have", files: mine });
@@ -68,7 +69,7 @@ export function picker() {
     browse.type = "button"; input.type = "file"; input.multiple = true; input.tabIndex = -1; input.setAttribute("aria-hidden", "true");
     say.setAttribute("role", "status");
     text.append("Drop files here or ", browse);
-    const hint = el("div", "cu-dim", "They go through this kernel piece by piece; nothing is stored on its disk");
+    const hint = el("div", "cu-dim", "Passed on piece by piece; nothing is stored on this kernel's disk");
     zone.append(el("div", "cu-drop-mark", "⇪"), text, hint, input);
     root.append(zone, list, say);
     browse.onclick = (e) => { e.stopPropagation(); input.click(); };
@@ -97,7 +98,7 @@ export function picker() {
       });
       list.replaceChildren(...lines);
       const missing = rows.filter((row) => !files.has(row.file) || row.waiting).length;
-      put(hint, missing ? `This page no longer has ${missing === 1 ? "1 file" : missing + " files"}: pick the same again to continue` : "They go through this kernel piece by piece; nothing is stored on its disk");
+      put(hint, missing ? `This page no longer has ${missing === 1 ? "1 file" : missing + " files"}: pick the same again to continue` : "Passed on piece by piece; nothing is stored on this kernel's disk");
       hint.classList.toggle("cu-alarm", missing > 0);
       put(say, rows.length ? `${rows.length} picked: ${rows.map((row) => row.name).join(", ")}${missing ? "; some must be picked again" : ""}` : "");
     }

@@ -379,6 +379,13 @@ class Picker(anywidget.AnyWidget):
         """Call ``told(sources)`` whenever files were picked; on a thread of the kernel's."""
         self._told.append(told)
 
+    def drop(self, source: BrowserSource) -> None:
+        """Forget a file that is no longer needed, and let the page forget it."""
+        with self._guard:
+            self.files = [one for one in self.files if one is not source]
+        self.send({"t": "drop", "file": source.key})
+        self._list()
+
     def __repr__(self) -> str:
         return ", ".join(source.info.name for source in self.files) or "no files picked yet"
 
