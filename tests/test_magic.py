@@ -411,6 +411,8 @@ def completed(shell: Any, text: str) -> list[str]:
         ("%chunkup his", ["history"]),
         ("%chunkup train.jsonl open", ["openai:"]),
         ("%chunkup a twelvelabs:v", ["twelvelabs:video"]),
+        ("%chunkup a openai:fi", ["openai:fine-tune"]),
+        ("%chunkup a azure-openai:ba", ["azure-openai:batch"]),
         ("%chunkup a openai:x --verify ", ["auto", "none"]),
         ("%chunkup a openai:x --jo", ["--jobs"]),
         ("%chunkup a oss://b/k --stor", ["--storage-class"]),

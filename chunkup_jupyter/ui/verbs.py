@@ -55,11 +55,12 @@ def carry_out(
 
 def known_ids(verb: str) -> list[str]:
     """Return the ids that may follow a verb."""
-    wanted = {
+    kinds: dict[str, Callable[[Any], bool]] = {
         "pause": lambda job: job.state is State.UPLOADING,
         "resume": lambda job: job.state in _RESUMABLE,
         "cancel": lambda job: job.state not in (State.COMPLETED, State.CANCELLED),
-    }.get(verb, lambda job: True)
+    }
+    wanted = kinds.get(verb, lambda job: True)
     found = [str(job.id) for job in jobs.list_jobs() if wanted(job)]
     return found if verb == "pause" else found + [one.id[:8] for one in _waiting()]
 
