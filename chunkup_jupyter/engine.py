@@ -137,6 +137,9 @@ class Upload:
             now=self.now,
             rng=self.rng,
         )
+        hear = getattr(self.source, "on_waiting", None)
+        if hear is not None:  # a file in a browser, whose page may be closed
+            hear(lambda reason: self._emit(Waiting(reason)))
 
     # what may be asked of a running upload
 
