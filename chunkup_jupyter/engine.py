@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import inspect
+import itertools
 import logging
 import random
 import time
@@ -49,7 +49,7 @@ from .journal import Acknowledged, Creating, Journal
 from .model import Body, Flow, Held, NotYet, Part, PartReceipt, Provider, Result, Session
 from .pace import Pace
 from .reports import Reports
-from .resume import reusable, unusable
+from .resume import Unproved, reusable, unusable
 from .sources import Source, digest_of
 from .transport import Policy, Transport
 from .units import rate as rate_text
@@ -337,6 +337,9 @@ class Upload:
                     return old, await reusable(old, past, self.source, rules, ask)
                 except SessionLost as error:
                     reason = str(error)
+                except Unproved as error:
+                    reason = str(error)
+                    await self._abort()
             await self._begin_anew(reason)
         file = self.source.info
         preferred = self.options.part_size or self._preferred()
@@ -432,6 +435,9 @@ class Upload:
                     raise
                 self._emit(PartRetried(part.number, 1, 0.0, str(error)))
                 continue
+            if not body.whole:  # an earlier run had sent it, or its end was known first
+                async for _ in body:
+                    pass
             crc = body.digest("crc64")
             assert crc is not None
             return PartDone(receipt, int(crc))

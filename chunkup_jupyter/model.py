@@ -175,7 +175,20 @@ class Body(Stream):
         body._memory = data
         return body
 
+    def after(self, skip: int) -> Rest:
+        """Return what follows the first ``skip`` bytes, which the server has already.
+
+        The skipped bytes are read all the same, so that digests are of the whole part.
+        """
+        return Rest(self, skip)
+
+    @property
+    def whole(self) -> bool:
+        """Whether the last iteration went to the end, so that digests are of the whole part."""
+        return bool(self._digests) and self._absorbed == self._size
+
     _memory: bytes | None = None
+    _absorbed = 0
 
     async def __aiter__(self) -> AsyncIterator[bytes | memoryview]:
         self._restart()
@@ -198,10 +211,36 @@ class Body(Stream):
 
     def _restart(self) -> None:
         self._digests = {name: digests.new(name) for name in self._names}
+        self._absorbed = 0
 
     def _absorb(self, block: bytes | memoryview) -> None:
+        self._absorbed += len(block)
         for digest in self._digests.values():
             digest.update(block)
+
+
+class Rest(Stream):
+    """The end of a body, for protocols that go on where the server stopped."""
+
+    def __init__(self, body: Body, skip: int) -> None:
+        self._body = body
+        self._skip = skip
+
+    @property
+    def size(self) -> int:
+        """The length in bytes."""
+        return self._body.size - self._skip
+
+    async def __aiter__(self) -> AsyncIterator[bytes | memoryview]:
+        skip = self._skip
+        async for block in self._body:
+            if skip < len(block):
+                yield block[skip:]
+            skip = max(0, skip - len(block))
+
+    def __iter__(self) -> Iterator[bytes]:
+        for block in self._body:
+            yield block[self._skip :]
 
 
 def answered(value: T) -> Flow[T]:
@@ -285,6 +324,9 @@ class Provider(ABC):
     """The vendor's own configuration file that may hold them ("~/.ossutilconfig")."""
     waits_ready: ClassVar[bool] = False
     """Whether uploads wait for ``ready`` unless told otherwise."""
+
+    keeps_paths: ClassVar[bool] = False
+    """Whether a file below a folder keeps its path there (``docs/a.txt`` as a key)."""
 
     rules: Rules = Rules()
 

@@ -8,8 +8,13 @@ from . import plan
 from .errors import SessionLost
 from .events import PartDone
 from .journal import Past
-from .model import FileInfo, Held, Rules, Session
+from .model import FileInfo, Held, Part, PartReceipt, Rules, Session
 from .sources import Source, crc64_of
+
+
+class Unproved(Exception):
+    """The server holds bytes in order that the file may no longer begin with."""
+
 
 MARGIN = 120.0  # seconds a session must still live to be worth resuming
 
@@ -44,11 +49,15 @@ async def reusable(
     """Return the parts that the server has and the file still holds, in order.
 
     ``ask`` returns what the server says it holds. Every part's bytes are read again
-    and compared with the checksum that was noted when they were sent.
+    and compared with the checksum that was noted when they were sent. Bytes held in
+    order that no checksum covers (a crash came first) are taken for the file's only if
+    its fingerprint is the same as then.
 
     Raises:
-        SessionLost: the server no longer knows the session, or its parts cannot be used.
+        SessionLost: the server no longer knows the session.
+        Unproved: what the server holds in order cannot be used.
     """
+    unknown: list[Part] = []
     whole = len(past.parts) == plan.count(session.file.size, session.part_size)
     try:
         held = await ask()
@@ -59,6 +68,13 @@ async def reusable(
     known = {number: (done.receipt, f"crc64:{done.crc64}") for number, done in past.parts.items()}
     if isinstance(held, int):
         known = {n: had for n, had in known.items() if _end(session, n) <= held}
+        covered = max((_end(session, n) for n in known), default=0)
+        same = bool(session.file.fingerprint) and (
+            session.file.fingerprint == source.info.fingerprint
+        )
+        if held > covered and not same:
+            raise Unproved(f"{session.file.name} may have changed since; starting again")
+        unknown = [part for part in plan.parts(session) if covered < part.start + part.size <= held]
     elif held is not None:
         listed = {receipt.number: receipt for receipt in held}
         if not rules.report_every:
@@ -77,7 +93,10 @@ async def reusable(
             if str(crc) == value:
                 proved.append(PartDone(receipt, crc))
     if isinstance(held, int) and len(proved) < len(known):
-        raise SessionLost("the file changed since; starting again")
+        raise Unproved(f"{session.file.name} changed since; starting again")
+    for part in unknown:
+        crc = await crc64_of(source, part.start, part.size)
+        proved.append(PartDone(PartReceipt(part.number, part.size), crc))
     return proved
 
 
