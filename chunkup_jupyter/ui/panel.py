@@ -112,6 +112,9 @@ class Panel(anywidget.AnyWidget):
             answer = {} if what is None else what(self, content, secret) or {}
         except (ChunkupError, grammar.BadLine, OSError, ValueError) as error:
             answer = {"problem": words.shown(error)}
+        except Exception as error:  # never without an answer
+            _log.exception("the panel could not do what was asked")
+            answer = {"problem": f"this went wrong: {type(error).__name__}"}
         self.send({"t": "answer", "n": content.get("n", 0), **answer})
 
     def _form(self, content: Mapping[str, Any], _: Secret | None) -> dict[str, Any]:
