@@ -930,6 +930,19 @@ def test_the_command_serves_until_it_is_interrupted(tmp_path: Path) -> None:
         socket.create_connection(("127.0.0.1", port), 2).close()
 
 
+def test_each_connection_is_as_slow_as_a_distant_one_on_demand() -> None:
+    data = bytes(8 * MIB)
+
+    with running("oss", "--pace", "8M") as (_, ready):
+        began = time.monotonic()
+        connection = http.client.HTTPConnection(ready["base_url"].removeprefix("http://"))
+        connection.request("PUT", "/", data)
+        connection.getresponse().read()
+        connection.close()
+
+    assert 0.9 < time.monotonic() - began < 5
+
+
 def test_the_command_ends_well_when_it_is_told_to_terminate(tmp_path: Path) -> None:
     options = ("--root", str(tmp_path), "--bucket", "films", "--region", "cn-test")
     with running("oss", *options, "--shrink", "min_part=1K") as (process, ready):

@@ -48,7 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             # Imported late, so that a mistake is told even where the server is not installed.
             from .server import serve
 
-            served = stack.enter_context(serve(sandbox, port=arguments.port))
+            pace = 0 if arguments.pace is None else _size("--pace", arguments.pace)
+            served = stack.enter_context(serve(sandbox, port=arguments.port, pace=pace))
         except _Mistake as mistake:
             parser.print_usage(sys.stderr)
             _say(f"{parser.prog}: {mistake}")
@@ -86,6 +87,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--bucket", help="the bucket's name (oss)")
     parser.add_argument("--region", help="the region's id (oss)")
     parser.add_argument("--chunk-size", metavar="SIZE", help="what the server decides (twelvelabs)")
+    parser.add_argument(
+        "--pace",
+        metavar="SIZE",
+        help="bytes a second on each connection at most, as from a distant server",
+    )
     parser.add_argument("--quota", metavar="SIZE", help="how much is stored at most")
     parser.add_argument(
         "--shrink",

@@ -19,12 +19,17 @@ HEAD = 64 << 10
 
 @dataclass(frozen=True)
 class Limits:
-    """How long and how many a server bears. Times are in seconds."""
+    """How long and how many a server bears. Times are in seconds.
+
+    ``pace`` is how many bytes a second each connection brings in at most, as connections
+    to distant servers do; 0 for as fast as they come.
+    """
 
     head: float = 10  # until a request's head is complete
     body: float = 60  # between two pieces of a body, in either direction
     idle: float = 75  # between two requests of one connection
     connections: int = 1000  # beyond it the one that has been idle longest is dropped
+    pace: int = 0
 
 
 class Connection(H11Protocol):

@@ -147,11 +147,17 @@ class Served:
 
 
 def serve(
-    sandbox: Sandbox, *, port: int = 0, host: str = "127.0.0.1", limits: Limits | None = None
+    sandbox: Sandbox,
+    *,
+    port: int = 0,
+    host: str = "127.0.0.1",
+    pace: int = 0,
+    limits: Limits | None = None,
 ) -> Served:
     """Put a sandbox on a loopback port and return at once; 0 picks a free port.
 
-    Sets ``sandbox.base``. The server lives on a daemon thread until it is closed.
+    Sets ``sandbox.base``. The server lives on a daemon thread until it is closed. ``pace``
+    bounds what each connection brings in, in bytes a second, as distance does; 0 for no bound.
 
     Raises:
         ValueError: ``host`` is not this machine's loopback: the keys are for learning only.
@@ -170,7 +176,7 @@ def serve(
     except BaseException:
         listener.close()
         raise
-    served = Served(sandbox, listener, limits or Limits(connections=_bearable()))
+    served = Served(sandbox, listener, limits or Limits(connections=_bearable(), pace=pace))
     shown = "[::1]" if host == "::1" else host
     sandbox.base = f"http://{shown}:{served.port}"
     served._start()
@@ -279,6 +285,7 @@ class App:
         """Return the stored body, None if the client went away before its end."""
         incoming = Incoming(self._sandbox.store)
         loop = asyncio.get_running_loop()
+        pace, due = self._limits.pace, loop.time()
         try:
             async with asyncio.timeout(self._limits.body) as patience:
                 while True:
@@ -286,6 +293,9 @@ class App:
                     if message["type"] == "http.disconnect":
                         return None
                     await incoming.add(message["body"])
+                    if pace:  # what is not read yet waits in the client's socket
+                        due += len(message["body"]) / pace
+                        await asyncio.sleep(max(0.0, due - loop.time()))
                     if not message["more_body"]:
                         break
                     patience.reschedule(loop.time() + self._limits.body)
