@@ -22,6 +22,7 @@
     ├─ AlreadyUploading               another process has it
     ├─ CredentialsMissing             no key where one was looked for
     ├─ InsecureConnection             TLS failed, or plain http was asked of a real service
+    ├─ SomeFailed                     several files were sent, and some did not arrive
     ├─ UploadInterrupted (KeyboardInterrupt)   stopped, and resumable
     └─ UploadCancelled                the user's own doing
 
@@ -30,6 +31,9 @@ presigned URLs are passwords.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 
 class ChunkupError(Exception):
@@ -158,6 +162,17 @@ class CredentialsMissing(ChunkupError):
 
 class InsecureConnection(ChunkupError):
     """TLS failed, or plain http was asked of something that is not this machine."""
+
+
+class SomeFailed(ChunkupError):
+    """Several files were sent, and some did not arrive.
+
+    ``results`` has a result or an error for each, in order.
+    """
+
+    def __init__(self, message: str, results: Sequence[Any] = ()) -> None:
+        super().__init__(message)
+        self.results = results
 
 
 class UploadInterrupted(ChunkupError, KeyboardInterrupt):

@@ -166,11 +166,13 @@ class Job:
         *,
         nested: bool = False,
         client: Any = None,
+        lent: Wire | None = None,
     ) -> None:
         self.id = next(_numbers)
         self._order = order
         self._nested = nested
         self._own_client = client
+        self._lent = lent  # connections shared with others, who close them; used once
         self._loop = background.loop()
         self._listeners = list(listeners)
         self._lock = threading.Lock()
@@ -291,6 +293,12 @@ class Job:
             raise
         return self._done.result()
 
+    async def ended(self) -> None:
+        """Wait for the end, whatever it is; stops nothing when cancelled."""
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
+        self._done.add_done_callback(lambda _: loop.call_soon_threadsafe(over.set))
+        await over.wait()
+
     def settle(self, timeout: float) -> bool:
         """Wait up to ``timeout`` seconds for the end, whatever it is; say whether it came."""
         try:
@@ -373,7 +381,9 @@ class Job:
         self._wanted = ""
         self._task = None
         self._done: Future[UploadResult] = Future()
-        self._client: Wire = HttpClient(ca_bundle=order.ca_bundle, client=self._own_client)
+        lent, self._lent = self._lent, None
+        self._own = HttpClient(ca_bundle=order.ca_bundle, client=self._own_client)
+        self._client: Wire = lent or self._own
         self._upload = Upload(
             source=source,
             provider=provider,
@@ -410,7 +420,7 @@ class Job:
                 error.add_note(f"To go on: %chunkup {self.line}")
         try:  # whoever waits finds every socket and file closed
             upload.source.close()
-            await self._client.close()
+            await self._own.close()
         finally:
             if isinstance(outcome, UploadResult):
                 self._done.set_result(outcome)

@@ -145,6 +145,7 @@ class OSS(Provider):
         Need("endpoint", ("OSS_ENDPOINT",), ("endpoint",), secret=False, required=False),
     )
     config_file: ClassVar[str] = "~/.ossutilconfig"
+    keeps_paths: ClassVar[bool] = True
 
     bucket: str
     key: str = ""
