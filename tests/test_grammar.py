@@ -61,6 +61,11 @@ def test_a_drive_letter_is_no_scheme() -> None:
     assert (line.sources, line.dest) == (("C:\\data\\a.jsonl",), "openai:batch")
 
 
+def test_a_path_with_a_drive_letter_is_called_no_provider() -> None:
+    with pytest.raises(BadLine, match="is no destination"):
+        parse(["a.jsonl", "C:\\data"])
+
+
 def test_an_options_value_with_a_scheme_is_no_destination() -> None:
     line = parse("a.bin oss://bucket/key --meta source=oss:x --tagging openai:x=1")
 

@@ -432,12 +432,12 @@ def test_tab_completes_the_line(shell: Any, text: str, expected: list[str]) -> N
 @pytest.mark.parametrize("jedi", [True, False])
 def test_nothing_else_is_offered_beside_ours(shell: Any, jedi: bool) -> None:
     shell.Completer.use_jedi = jedi
-    text = "x = 1\nup = %chunkup train.jsonl --dry"
+    text = "trial = 1\nup = %chunkup tr"
 
     with provisionalcompleter():
         found = [one.text for one in shell.Completer.completions(text, len(text))]
 
-    assert found == ["--dry-run"]
+    assert found == ["train.jsonl"]
 
 
 def test_ids_of_jobs_complete(shell: Any) -> None:
