@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -181,4 +182,14 @@ def choose(progress: str, shell: Any = None, *, detached: bool = False) -> View:
 
         return Live(detached=detached)
     # A kernel's streams say that they are no terminal, yet they can redraw a line.
-    return Bar() if kernel or sys.stderr.isatty() else Log()
+    return Bar() if kernel or _can_redraw(sys.stderr) else Log()
+
+
+def _can_redraw(stream: TextIO) -> bool:
+    """Say whether a stream is a terminal with room for a bar (some have no size at all)."""
+    if not stream.isatty():
+        return False
+    try:
+        return os.get_terminal_size(stream.fileno()).lines > 1
+    except (OSError, ValueError):  # no file behind it
+        return True

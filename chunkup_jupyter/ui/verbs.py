@@ -266,7 +266,7 @@ def _clean(line: Line, prompt: str) -> Told:
     limit = time.time() - line.older_than
     rows: list[Row] = []
     done = "would go" if line.dry_run else "gone"
-    for one in _waiting():
+    for one in journal.unfinished():  # those that this process stopped, too
         if one.started_at > limit or one.pid:
             continue
         rows.append((one.name, one.target, _so_far(one), _try(one, line) or done))
@@ -360,7 +360,12 @@ def _doctor(line: Line, prompt: str) -> Told:
 
 def _waiting() -> list[Unfinished]:
     """Return unfinished uploads that are no job of this process."""
-    ours = {(job.name, job.target) for job in jobs.list_jobs() if not job.sandbox}
+    over = (State.COMPLETED, State.CANCELLED)  # what is unfinished of that name is another's
+    ours = {
+        (job.name, job.target)
+        for job in jobs.list_jobs()
+        if not job.sandbox and job.state not in over
+    }
     return [
         one
         for one in journal.unfinished()
