@@ -8,12 +8,13 @@ function from one to the other. ``HttpClient`` sends them over real sockets,
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import json
 import os
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import TracebackType
@@ -339,6 +340,7 @@ class HttpClient:
             stream=body,
             extensions=extensions,
         )
+        outgoing.url = url  # a copy was made of it, and normalised
         if self._own is not None:
             answer = await self._own.send(outgoing, stream=True, auth=None, follow_redirects=False)
         else:
@@ -355,25 +357,23 @@ class HttpClient:
         )
         return Response(answer.status_code, fields, content, request.url)
 
-    async def _address(
-        self, request: Request, proxy: str | None
-    ) -> tuple[httpx.URL, dict[str, Any]]:
-        """Return where to connect, and what makes the request line exactly ours."""
+    async def _address(self, request: Request, proxy: str | None) -> tuple[_Exact, dict[str, Any]]:
+        """Return where to connect and what to ask for there, and how TLS is to be checked."""
         parts = urlsplit(request.url)
         if parts.scheme not in ("http", "https"):
             raise Untrusted(f"{parts.scheme}:// is no address for an upload")
-        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        url = httpx.URL(f"{parts.scheme}://{parts.netloc}/")
+        target = _ascii((parts.path or "/") + (f"?{parts.query}" if parts.query else ""))
         extensions: dict[str, Any] = {
-            "target": _ascii(target),
             "timeout": {"connect": 10.0, "read": None, "write": None, "pool": None},
         }
+        address: str | None = None
         if request.public_only:
             address = await _public_address(parts.hostname or "", proxy)
-            if address is not None:
-                url = url.copy_with(host=address)
-                extensions["sni_hostname"] = parts.hostname
-        return url, extensions
+        origin = httpx.URL(f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}/")
+        if address is not None:
+            origin = origin.copy_with(host=address)
+            extensions["sni_hostname"] = parts.hostname
+        return _Exact(origin, target), extensions
 
     def _transport(self, proxy: str | None) -> httpx.AsyncBaseTransport:
         key = proxy or ""
@@ -388,6 +388,22 @@ class HttpClient:
             # The pool takes this as an argument, but httpx 0.28 does not pass it on.
             made._pool._network_backend = Network()
         return self._transports[key]
+
+
+class _Exact(httpx.URL):
+    """An origin, and a request target that is sent as it stands.
+
+    The HTTP library has an extension for that, but a proxy's CONNECT would carry it too.
+    """
+
+    def __init__(self, origin: httpx.URL, target: bytes) -> None:
+        super().__init__(origin)
+        self._target = target
+
+    @property
+    def raw_path(self) -> bytes:
+        """The path and the query, percent-encoded by whoever made the request."""
+        return self._target
 
 
 # Bytes handed over should be bytes on their way: without this a slow link hides
@@ -541,8 +557,11 @@ async def _public_address(host: str, proxy: str | None) -> str | None:
 
     Raises ``Untrusted`` when the host is, or resolves to, an address that is not public.
     """
-    addresses = [literal] if (literal := _literal(host)) else await _resolved(host, proxy)
-    if is_loopback(f"https://{host}/") or not all(map(_is_public, addresses)):
+    addresses: list[Address] = []
+    private = host == "localhost" or host.endswith(".localhost")
+    if not private:
+        addresses = [literal] if (literal := _literal(host)) else await _resolved(host, proxy)
+    if private or not all(map(_is_public, addresses)):
         raise Untrusted(f"a server named {host}, which is not a public address")
     # One family is enough for a storage service, and the older one works everywhere.
     addresses.sort(key=lambda address: address.version)
@@ -629,7 +648,7 @@ def _translated(error: Exception, host: str, watch: _Watch) -> Exception:
             if reason := _tls_reason(error):
                 return Untrusted(f"TLS with {host} failed: {reason}")
             return NotConnected(f"no connection to {host}: {_cause(error)}")
-        case httpx.LocalProtocolError() | httpx.InvalidURL():
+        case httpx.LocalProtocolError() | httpx.InvalidURL() | httpx.CookieConflict():
             return Malformed(f"the request to {host} cannot be written as HTTP")
         case httpx.TimeoutException():
             return Stalled(f"no byte moved in time while {watch.stage} ({host})")
@@ -643,15 +662,13 @@ def _translated(error: Exception, host: str, watch: _Watch) -> Exception:
 
 def _tls_reason(error: BaseException) -> str:
     """Return what TLS complained about, "" when it was not TLS."""
-    seen: BaseException | None = error
-    while seen is not None:
+    for seen in _roots(error):
         if isinstance(seen, ssl.SSLCertVerificationError):
             return seen.verify_message or "the certificate cannot be verified"
         if isinstance(seen, ssl.SSLEOFError | ssl.SSLZeroReturnError | ssl.SSLSyscallError):
             return ""  # cut off
         if isinstance(seen, ssl.SSLError):
             return "the server does not speak TLS properly"
-        seen = seen.__cause__ or seen.__context__
     text = str(error)
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return text.rpartition("failed:")[2].partition("(_ssl")[0].strip() or "bad certificate"
@@ -659,11 +676,25 @@ def _tls_reason(error: BaseException) -> str:
 
 
 def _cause(error: BaseException) -> str:
-    """Return the system's words for a refused connection."""
-    text = str(error)
-    for known in ("refused", "unreachable", "timed out", "reset"):
-        if known in text.lower():
-            return f"connection {known}"
-    if "name" in text.lower() or "getaddrinfo" in text.lower() or "address" in text.lower():
-        return "the name cannot be resolved"
+    """Return, in words, why no connection came about."""
+    for each in _roots(error):
+        match each:
+            case socket.gaierror():
+                return "the name cannot be resolved"
+            case ConnectionRefusedError():
+                return "connection refused"
+            case ConnectionResetError():
+                return "connection reset"
+            case OSError(errno=errno.ENETUNREACH | errno.EHOSTUNREACH | errno.ENETDOWN):
+                return "network unreachable"
     return "connecting failed"
+
+
+def _roots(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, what it came from, and what that came from."""
+    while error is not None:
+        yield error
+        if isinstance(error, BaseExceptionGroup):
+            for each in error.exceptions:
+                yield from _roots(each)
+        error = error.__cause__ or error.__context__
