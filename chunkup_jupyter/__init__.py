@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .batch import Batch, BatchResult, start_many, upload_many
     from .by_hand import Client, drive
     from .errors import (
         AlreadyUploading,
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         ProviderError,
         Refused,
         SessionLost,
+        SomeFailed,
         SourceChanged,
         SourceError,
         SourceGone,
@@ -58,10 +60,11 @@ _HOMES = {
     "errors": (
         "AlreadyUploading AnswerLost AuthError ChunkupError CredentialsMissing EmptyFile "
         "InsecureConnection IntegrityError InvalidUpload NameNeeded NotRegularFile "
-        "OutcomeUnknown ProtocolError ProviderError Refused SessionLost SourceChanged "
-        "SourceError SourceGone Unreachable UploadCancelled UploadInterrupted"
+        "OutcomeUnknown ProtocolError ProviderError Refused SessionLost SomeFailed "
+        "SourceChanged SourceError SourceGone Unreachable UploadCancelled UploadInterrupted"
     ),
     "events": "Event Progress State",
+    "batch": "Batch BatchResult start_many upload_many",
     "by_hand": "Client drive",
     "jobs": "Job dry_run list_jobs start upload",
     "model": "FileInfo Part PartReceipt Provider Session",

@@ -50,7 +50,7 @@ from .model import Body, Flow, Held, NotYet, Part, PartReceipt, Provider, Result
 from .pace import Pace
 from .reports import Reports
 from .resume import Unproved, reusable, unusable
-from .sources import Source, digest_of
+from .sources import Source, confirm, digest_of
 from .transport import Policy, Transport
 from .units import rate as rate_text
 from .units import seconds as seconds_text
@@ -262,7 +262,7 @@ class Upload:
         try:
             await self._send_parts(session, receipts, feed)
             await self._gate.wait()
-            self.source.verify()
+            await confirm(self.source)
             self._emit(Completing())
             whole: str | None = None
             if isinstance(feed, OrderedFeed):

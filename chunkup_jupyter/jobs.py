@@ -117,14 +117,18 @@ def upload(
             raise InvalidUpload("a client is bound to your loop: add nested=True to use it there")
         return start(source, dest, **options).result()
     listeners = options.pop("listeners", ())
-    order = _placed(source, dest, options)
+    order = placed(source, dest, options)
     return Job(order, listeners, nested=True, client=client).result()
 
 
 def plan(source: Any, dest: str | Provider, **options: Any) -> Plan:
     """Return what ``start`` with the same arguments would do. Sends no request."""
     options.pop("listeners", None)
-    order = _placed(source, dest, options)
+    return plan_of(placed(source, dest, options))
+
+
+def plan_of(order: Order) -> Plan:
+    """Return what this order would do."""
     opened = open_for(order)
     try:
         return plan_for(order, opened)
@@ -132,7 +136,7 @@ def plan(source: Any, dest: str | Provider, **options: Any) -> Plan:
         opened.close()
 
 
-def _placed(source: Any, dest: str | Provider, options: dict[str, Any]) -> Order:
+def placed(source: Any, dest: str | Provider, options: dict[str, Any]) -> Order:
     """Return the order that ``start`` would make of the same options."""
     given = options.pop("credentials", None)
     known = {name: options.pop(name) for name in list(options) if name in _ORDER}

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol, cast, runtime_checkable
 
-from . import digests
+from . import digests, remote
 from .errors import InvalidUpload, NameNeeded
 from .files import MemorySource, PathSource, media_type_of
 from .model import FileInfo
@@ -69,7 +69,7 @@ def open_source(
     size: int | None = None,
     spelled: str | None = None,
 ) -> Source:
-    """Return a source for a path, bytes, a binary file object, or a source itself.
+    """Return a source for a path, a URL, bytes, a binary file object, or a source itself.
 
     ``name`` and ``media_type`` override what the source says of itself; ``spelled``
     overrides how it is written in the line that resumes.
@@ -102,9 +102,13 @@ def open_source(
 
 
 def _open(source: Any, name: str | None) -> Source:
+    if remote.is_remote(source):
+        return remote.open_remote(source, name)
+    if hasattr(source, "fs") and hasattr(source, "path") and not hasattr(source, "read"):
+        return remote.open_file(source, name)  # of ``fsspec.open``, or a universal path
     match source:
         case str() | os.PathLike():
-            return PathSource(source)
+            return PathSource(remote.local(source))
         case bytes() | bytearray() | memoryview():
             return MemorySource(source, name)
         case io.TextIOBase():
@@ -116,8 +120,10 @@ def _open(source: Any, name: str | None) -> Source:
     if isinstance(source, io.IOBase) and not source.readable():
         raise InvalidUpload("this file is not open for reading; open it with mode 'rb'")
     if not callable(getattr(source, "read", None)):
+        several = "; several go with start_many" if isinstance(source, (list, tuple)) else ""
         raise InvalidUpload(
-            f"a {type(source).__name__} cannot be uploaded; give a path, bytes, or a binary file"
+            f"a {type(source).__name__} cannot be uploaded; give a path, bytes, or a binary "
+            f"file{several}"
         )
     if type(source) in (io.BufferedReader, io.BufferedRandom, io.FileIO):
         opened = of_descriptor(source, name)
@@ -126,6 +132,16 @@ def _open(source: Any, name: str | None) -> Source:
     if seekable(source):
         return FileObjectSource(source, name)
     return spool(source, name)
+
+
+async def confirm(source: Source) -> None:
+    """Raise ``SourceChanged`` when the bytes are not those that were opened.
+
+    Unlike ``verify`` this may take a request, where the source is elsewhere.
+    """
+    source.verify()
+    if isinstance(source, _Confirming):
+        await source.confirm()
 
 
 async def crc64_of(source: Source, start: int, size: int) -> int:
@@ -168,6 +184,13 @@ async def _digest(
             await asyncio.to_thread(digest.update, await source.read(at, count))
         if on_bytes is not None:
             on_bytes(count)
+
+
+@runtime_checkable
+class _Confirming(Protocol):
+    """A source that has to be asked."""
+
+    async def confirm(self) -> None: ...
 
 
 @runtime_checkable

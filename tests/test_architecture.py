@@ -44,7 +44,9 @@ MAY_IMPORT = {
     "sandbox/oss": "wire digests units sandbox sandbox/oss_signing",
     "files": "model errors",
     "streams": "model errors units files",
-    "sources": "model errors digests files streams",
+    "remote": "model errors files streams",
+    "sources": "model errors digests files streams remote",
+    "choosing": "errors remote",
     "media": "errors sources",
     "preflight": "model errors sources units media",
     "lines": "errors",
@@ -67,9 +69,10 @@ MAY_IMPORT = {
         "transport sandbox sandbox/server"
     ),
     "jobs": f"{PURE} transport engine journal background results orders by_hand nested",
+    "batch": "errors events plan remote choosing background results orders jobs wire",
     "conformance": f"{PURE} engine transport journal sources sandbox sandbox/*",
     "ui/*": (
-        "jobs by_hand orders results credentials journal providers answers events model plan sources errors "
+        "jobs batch choosing by_hand orders results credentials journal providers answers events model plan sources errors "
         "units secrets sandbox ui/*"
     ),
     "__main__": (
