@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -567,6 +568,20 @@ def test_the_view_fits_where_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> Non
     assert isinstance(bars.choose("auto"), bars.Log)
     with pytest.raises(InvalidUpload, match="needs a notebook"):
         bars.choose("html")
+
+
+def test_a_widget_is_shown_where_somebody_can_see_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Front ends with widgets say which cell they run; those that only run it do not."""
+
+    def shell(**metadata: str) -> Any:
+        kernel = SimpleNamespace(get_parent=lambda channel: {"metadata": metadata})
+        return SimpleNamespace(kernel=kernel)
+
+    assert type(bars.choose("auto", shell(cellId="0b1c"))).__name__ == "Widget"
+    assert isinstance(bars.choose("auto", shell(cellId="vscode-notebook-cell:x")), live.Live)
+    assert isinstance(bars.choose("auto", shell()), live.Live)
+    monkeypatch.setitem(sys.modules, "chunkup_jupyter.ui.widget", None)
+    assert isinstance(bars.choose("auto", shell(cellId="0b1c")), live.Live)
 
 
 def test_states_that_ended_are_the_only_ones_with_a_last_word() -> None:

@@ -201,6 +201,32 @@ def test_clean_aborts_what_is_old_and_only_that(
     assert oss.sandbox.unfinished() == []
 
 
+def test_clean_takes_what_this_process_stopped(oss: Served) -> None:
+    job = begun(oss)
+    job.stop()
+    job.settle(10)
+
+    assert "gone" in told("clean --older-than 0s")
+
+    assert journal.unfinished() == []
+    assert oss.sandbox.unfinished() == []
+
+
+def test_what_another_left_is_shown_though_the_same_file_was_sent_from_here(oss: Served) -> None:
+    job = begun(oss)
+    heal(oss)
+    job.cancel()
+    job.settle(10)
+    (mine,) = jobs.list_jobs()
+    oss.sandbox.script = (On(Fault.STALL, method="PUT", path="partNumber", nth=3, times=0),)
+    oss.sandbox._counts.clear()
+    oss.sandbox.injected.clear()
+    one = left(oss)
+    jobs._jobs[mine.id] = mine
+
+    assert one.id[:8] in told("list")
+
+
 def test_clean_reaches_sessions_that_no_journal_knows(
     oss: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import threading
@@ -12,6 +13,8 @@ from typing import Any, Protocol, TextIO
 from ..errors import InvalidUpload
 from ..events import Event, Meter, PartRetried, Progress, Restarted, Started, State
 from . import words
+
+_log = logging.getLogger(__name__)
 
 LOG_EVERY = 10.0  # seconds between two lines in a log, unless the state changes
 
@@ -161,28 +164,54 @@ class Log:
 def choose(progress: str, shell: Any = None, *, detached: bool = False) -> View:
     """Return the view that ``--progress`` asks for, or the best one here.
 
-    ``shell`` is IPython's, None outside it. ``auto`` is the updating HTML view in a
-    kernel, a bar in a terminal, and plain lines where standard error is no terminal.
-    ``detached``: nobody waits, so that an error is told by the view alone.
+    ``shell`` is IPython's, None outside it. ``auto`` is the widget where a front end
+    with widgets asked for the cell, the updating HTML view in any other kernel, a bar
+    in a terminal, and plain lines where standard error is no terminal. ``detached``:
+    nobody waits, so that an error is told by the view alone.
 
     Raises:
-        InvalidUpload: HTML was asked for where nothing can show it.
+        InvalidUpload: HTML or a widget was asked for where nothing can show it.
     """
     kernel = getattr(shell, "kernel", None) is not None
-    if progress == "none":
-        return Quiet()
-    if progress in ("html", "widget") or (progress == "auto" and kernel):
-        if shell is None:
-            raise InvalidUpload(f"--progress {progress} needs a notebook; there is text and none")
-        if progress == "widget":
-            from .widget import Widget
+    if progress == "auto":
+        progress = "widget" if kernel and _shows_widgets(shell) else "html" if kernel else "text"
+    elif progress in ("html", "widget") and shell is None:
+        raise InvalidUpload(f"--progress {progress} needs a notebook; there is text and none")
+    match progress:
+        case "none":
+            return Quiet()
+        case "widget":
+            try:
+                from .widget import Widget
 
-            return Widget(detached=detached)
-        from .live import Live
-
-        return Live(detached=detached)
+                return Widget(detached=detached)
+            except Exception:  # whatever is wrong with the widgets here, the upload goes on
+                _log.debug("no widget; showing HTML instead", exc_info=True)
+                return _live(detached)
+        case "html":
+            return _live(detached)
     # A kernel's streams say that they are no terminal, yet they can redraw a line.
     return Bar() if kernel or _can_redraw(sys.stderr) else Log()
+
+
+def _live(detached: bool) -> View:
+    from .live import Live
+
+    return Live(detached=detached)
+
+
+def _shows_widgets(shell: Any) -> bool:
+    """Say whether somebody sits before the cell who can see a widget.
+
+    JupyterLab and Notebook name the cell in what they send, and so does VS Code in its
+    own way; nbclient, papermill and Voila, which would only store the widget, don't.
+    """
+    try:
+        parent = shell.kernel.get_parent("shell")
+        cell = str(parent.get("metadata", {}).get("cellId") or "")
+    except Exception:  # a kernel of another make
+        return False
+    return bool(cell) and not cell.startswith("vscode")
 
 
 def _can_redraw(stream: TextIO) -> bool:

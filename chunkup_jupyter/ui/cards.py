@@ -168,7 +168,10 @@ def pill(sandbox: bool) -> str:
     """Return the mark that says that this went to a sandbox; "" when it did not."""
     if not sandbox:
         return ""
-    style = f"border:1px solid {LINE};border-radius:9px;padding:0 8px;font-size:11px;{MUTED}"
+    style = (
+        f"border:1px solid {LINE};border-radius:9px;padding:0 8px;font-size:11px;{MUTED};"
+        "line-height:16px;align-self:center;flex:none"
+    )
     return f" <span style='{style}'>sandbox</span>"
 
 
