@@ -799,7 +799,7 @@ def _accept(response: Response, doing: str, *codes: int) -> Response:
     except ProviderError as error:
         kind = SessionLost if error.code == "NoSuchUpload" else type(error)
         better = kind(
-            ". ".join([str(error), *_advice(response, error.code)]),
+            ". ".join([str(error).rstrip("."), *_advice(response, error.code)]),
             status=error.status,
             code=error.code,
             request_id=error.request_id,
