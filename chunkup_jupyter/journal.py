@@ -298,7 +298,8 @@ class Unfinished:
     """An upload that can be resumed. Sizes in bytes, times in Unix seconds.
 
     ``pid`` is the process that is at it just now (0 when none is, -1 when unknown) and
-    ``progress`` what it says; ``spelled`` is how its source was written ("" if it cannot be).
+    ``progress`` what it says; ``spelled`` is how its source was written ("" if it cannot be);
+    ``numbers`` are those of the parts that are kept.
     """
 
     id: str
@@ -317,6 +318,7 @@ class Unfinished:
     account: str = ""
     pid: int = 0
     progress: str = ""
+    numbers: frozenset[int] = frozenset()
 
 
 def unfinished(folder: Path | None = None) -> list[Unfinished]:
@@ -374,6 +376,7 @@ def _describe(path: Path, reading: Reading) -> Unfinished:
         source=source,
         pid=pid if owner is None or pid else -1,
         progress=progress,
+        numbers=frozenset(known.parts),
     )
 
 
