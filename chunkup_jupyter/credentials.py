@@ -41,15 +41,20 @@ def find(
         CredentialsMissing: a required value is found nowhere, ``key_env`` is not set, or
             what was found cannot be a key.
     """
-    return _look(
-        needs,
-        config_file,
-        os.environ if env is None else env,
-        key_env,
-        given or {},
-        use_keyring,
-        service,
-    ).values
+    try:
+        return _look(
+            needs,
+            config_file,
+            os.environ if env is None else env,
+            key_env,
+            given or {},
+            use_keyring,
+            service,
+        ).values
+    except CredentialsMissing as error:
+        trouble = str(error)
+    # Raised anew, out here: the frames below hold keys as plain text.
+    raise CredentialsMissing(trouble)
 
 
 def located(
