@@ -45,7 +45,7 @@ from .events import (
     Warned,
 )
 from .feed import HELD, Feed, OrderedFeed
-from .journal import Acknowledged, Creating, Journal
+from .journal import Acknowledged, Creating, Journal, Record
 from .model import Body, Flow, Held, NotYet, Part, PartReceipt, Provider, Result, Session
 from .pace import Pace
 from .reports import Reports
@@ -344,9 +344,9 @@ class Upload:
         file = self.source.info
         preferred = self.options.part_size or self._preferred()
         part_size = plan.choose_part_size(file.size, preferred, self.provider.rules)
-        await self.journal.write(Creating())
+        await self._note(Creating())
         session = await self._run(lambda provider: provider.create(file, part_size))
-        await self.journal.write(Started(session))
+        await self._note(Started(session))
         return session, ()
 
     def _preferred(self) -> int:
@@ -411,7 +411,7 @@ class Upload:
                     body = await feed.body(part)
                 done = await self._send(session, part, body)
                 feed.forget(part)
-                await self.journal.write(done)
+                await self._note(done)
                 self._flight.pop(part.number, None)
                 receipts[part.number] = done.receipt
                 self._sums[part.number] = done.crc64
@@ -447,7 +447,7 @@ class Upload:
         session = self.session
         assert session is not None
         await self._run(lambda provider: provider.acknowledge(session, receipts))
-        await self.journal.write(Acknowledged(tuple(receipt.number for receipt in receipts)))
+        await self._note(Acknowledged(tuple(receipt.number for receipt in receipts)))
 
     async def _run(self, verb: Callable[[Provider], Flow[T]], number: int = 0) -> T:
         """Run a verb; again after a senseless answer, and once with fresh credentials."""
@@ -505,6 +505,10 @@ class Upload:
             self._moved += max(0, size - self._flight[number])
             self._flight[number] = size
 
+    async def _note(self, record: Record) -> None:
+        await self.journal.write(record)
+        self._warn_of_journal()
+
     def _warn_of_journal(self) -> None:
         if self.journal.problem and self.journal.problem not in self.progress.warnings:
             self._emit(Warned(self.journal.problem))
@@ -523,7 +527,6 @@ class Upload:
                 told = dict(self._flight)
                 self._emit(PartSent(told))
                 self.journal.beat(f"{self.progress.percent} %")
-                self._warn_of_journal()
 
     def _watch_clock(self, now: float) -> None:
         """Warn once, early, when the session will close before the last part is there."""

@@ -51,6 +51,7 @@ __all__ = [
     "Ledger",
     "MemoryLines",
     "Past",
+    "Record",
     "Unfinished",
     "default_folder",
     "open_journal",
