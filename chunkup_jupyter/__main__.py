@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any, NoReturn
 
-from .errors import ChunkupError, InvalidUpload, UploadInterrupted
+from .errors import ChunkupError, InvalidUpload, SomeFailed, UploadInterrupted
 from .ui.grammar import BadLine, HelpAsked, Line, help_text, parse
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
@@ -56,13 +56,16 @@ def run() -> NoReturn:
 
 def _carry_out(line: Line) -> int:
     # Imported here, so that help and usage errors come at once.
-    from .ui import running, trouble, verbs, words
+    from .plan import Plan
+    from .results import UploadResult
+    from .ui import running, several, trouble, verbs, words
     from .ui.bars import View, choose
 
     trail = running.Trail()
 
-    def view(line: Line) -> View:
-        return choose("text" if line.progress == "auto" else line.progress)
+    def view(line: Line, *, many: bool = False) -> View:
+        choice = several.choose if many else choose
+        return choice("text" if line.progress == "auto" else line.progress)
 
     try:
         if line.verb:
@@ -70,15 +73,11 @@ def _carry_out(line: Line) -> int:
             print(outcome.text if isinstance(outcome, verbs.Told) else str(outcome))
             return 0
         outcome = running.block(running.steps(line, view, trail))
-    except running.SomeFailed as error:
+    except SomeFailed as error:
         for one in error.results:
-            if not isinstance(one, BaseException) and getattr(one, "error", None) is None:
+            if isinstance(one, UploadResult):
                 print(one)
-        for one in error.results:
-            reason = one if isinstance(one, BaseException) else getattr(one, "error", None)
-            if reason is not None:
-                job = None if isinstance(one, BaseException) else one
-                _explain(trouble, reason, job, line)
+        _explain(trouble, error, trail.job, line)
         return FAILED
     except UploadInterrupted as error:
         _explain(trouble, error, trail.job, line)
@@ -90,8 +89,8 @@ def _carry_out(line: Line) -> int:
         _explain(trouble, error, trail.job, line)
         usage = isinstance(error, InvalidUpload) and trail.job is None
         return USAGE if usage else FAILED
-    for one in outcome if isinstance(outcome, list) else [outcome]:
-        print(words.plan_text(one, sandbox=line.sandbox) if line.dry_run else str(one))
+    for one in [outcome] if isinstance(outcome, (Plan, UploadResult)) else outcome:
+        print(words.plan_text(one, sandbox=line.sandbox) if isinstance(one, Plan) else str(one))
     return 0
 
 

@@ -412,7 +412,7 @@ class BatchResult(Sequence["UploadResult | BaseException | None"]):
     """
 
     def __init__(self, batch: Batch) -> None:
-        self._batch = batch
+        self.batch = batch
         self._outcomes = [item.outcome for item in batch.items]
         self.names = [item.path or item.name for item in batch.items]
         """The files, as they were written."""
@@ -445,7 +445,7 @@ class BatchResult(Sequence["UploadResult | BaseException | None"]):
 
     def retry(self) -> Batch:
         """Upload what failed again, resuming; return the batch."""
-        return self._batch.retry()
+        return self.batch.retry()
 
     def to_dict(self) -> list[dict[str, Any]]:
         """Return the facts as plain values, file by file."""

@@ -46,6 +46,7 @@ def start(
     verify: str = "auto",
     wait_ready: bool | None = None,
     fresh: bool = False,
+    reuse: bool = False,
     sandbox: bool = False,
     check: bool = True,
     key_env: str | None = None,
@@ -88,6 +89,7 @@ def start(
         verify=verify,
         wait_ready=wait_ready,
         fresh=fresh,
+        reuse=reuse,
         sandbox=sandbox,
         check=check,
         key_env=key_env,
@@ -144,7 +146,7 @@ def placed(source: Any, dest: str | Provider, options: dict[str, Any]) -> Order:
 
 
 _ORDER = frozenset(
-    "name media_type size jobs part_size verify wait_ready fresh sandbox check key_env "
+    "name media_type size jobs part_size verify wait_ready fresh reuse sandbox check key_env "
     "ca_bundle state policy".split()
 )
 

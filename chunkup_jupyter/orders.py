@@ -45,6 +45,7 @@ class Order:
     spelled: Mapping[str, Any]
     refresh: Callable[[], Provider | None]
     policy: Policy
+    reuse: bool = False
 
 
 def destination(
@@ -104,6 +105,7 @@ def place(
     verify: str = "auto",
     wait_ready: bool | None = None,
     fresh: bool = False,
+    reuse: bool = False,
     sandbox: bool = False,
     check: bool = True,
     key_env: str | None = None,
@@ -159,12 +161,14 @@ def place(
             "verify": verify if verify != "auto" else None,
             "wait_ready": wait_ready,
             "sandbox": sandbox or None,
+            "reuse": reuse or None,
             "check": None if check else False,
             "key_env": key_env,
             **fields,
         },
         refresh=refresh,
         policy=policy or Policy(),
+        reuse=reuse,
     )
 
 

@@ -16,7 +16,7 @@ from traitlets.config import Config
 
 import chunkup_jupyter
 from chunkup_jupyter import jobs
-from chunkup_jupyter.errors import InvalidUpload, UploadInterrupted
+from chunkup_jupyter.errors import InvalidUpload, SomeFailed, UploadInterrupted
 from chunkup_jupyter.results import UploadResult
 from chunkup_jupyter.ui import awaiting, complete, grammar, running
 from chunkup_jupyter.ui.bars import Quiet
@@ -172,7 +172,7 @@ def test_several_files_give_several_results(shell: Any) -> None:
 def test_one_failure_does_not_stop_the_others_but_fails_the_cell(shell: Any) -> None:
     error = fails(shell, "%chunkup gone.jsonl train.jsonl openai:fine-tune")
 
-    assert isinstance(error, running.SomeFailed)
+    assert isinstance(error, SomeFailed)
     gone, sent = shell.user_ns["_chunkup"]
     assert isinstance(gone, OSError)
     assert str(sent).startswith("file-")

@@ -81,7 +81,12 @@ class Line:
     dry_run: bool = False
     detach: bool = False
     fresh: bool = False
+    reuse: bool = False
     check: bool = True
+    recursive: bool = False
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    files: int = 2
     progress: str = "auto"
     sandbox: bool = False
     out: str | None = None
@@ -102,8 +107,12 @@ class Line:
 
     def arguments(self) -> dict[str, Any]:
         """Return what ``jobs.start`` and ``jobs.plan`` take besides source and destination."""
-        names = "name media_type jobs part_size verify wait_ready fresh sandbox check key_env"
+        names = "name media_type jobs part_size verify wait_ready fresh reuse sandbox check key_env"
         return {**{name: getattr(self, name) for name in names.split()}, **self.fields}
+
+    def choices(self) -> dict[str, Any]:
+        """Return what ``batch.start_many`` takes besides that."""
+        return {name: getattr(self, name) for name in "recursive include exclude files".split()}
 
 
 def words(line: str, *, posix: bool = os.name != "nt") -> list[str]:
@@ -253,8 +262,10 @@ def _line(space: argparse.Namespace) -> Line:
     common = {f.name for f in dataclasses.fields(Line)} - {"fields", "given", "words"}
     values = {name: value for name, value in given.items() if name in common}
     own = {name[1:]: value for name, value in given.items() if name.startswith(":")}
+    for name in ("include", "exclude"):
+        values |= {name: tuple(values[name])} if name in values else {}
     line = Line(sources=tuple(sources), dest=dest, fields=own, given=frozenset(values), **values)
-    if line.name and len(sources) > 1:
+    if line.name and (len(sources) > 1 or line.recursive):
         raise BadLine("--name is for one file; there are several here")
     return line
 
@@ -387,6 +398,17 @@ def _common(parser: argparse.ArgumentParser) -> None:
         "--fresh", "--no-resume", "--restart", action="store_true",
         help="begin anew instead of going on",
     )  # fmt: skip
+    add(
+        "--reuse", action="store_true",
+        help="send nothing that history says is there, once the provider agrees",
+    )  # fmt: skip
+    add("-r", "--recursive", action="store_true", help="a folder means the files below it")
+    add(
+        "--include", action="append", metavar="PATTERN",
+        help="of folders and patterns only these, such as '*.csv'; may be repeated",
+    )  # fmt: skip
+    add("--exclude", action="append", metavar="PATTERN", help="and not these; may be repeated")
+    add("--files", type=_typed(_positive), metavar="N", help="files on their way at once (2)")
     add("--check", action=toggle, help="look at the file before sending it")
     add("--progress", choices=PROGRESS, metavar="|".join(PROGRESS), help="how to show progress")
     add("--sandbox", action=toggle, help="upload to a local server that speaks the same protocol")

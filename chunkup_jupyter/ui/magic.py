@@ -11,13 +11,15 @@ from IPython.core.magic import Magics, line_magic, magics_class
 from traitlets import Bool, Enum, Integer, TraitError, Unicode, Union, validate
 
 from .. import units
+from ..batch import BatchResult
 from ..errors import ChunkupError, UploadInterrupted
 from ..plan import Plan
-from . import awaiting, cards, complete, grammar, running, trouble, verbs, words
+from . import awaiting, cards, complete, grammar, running, several, trouble, verbs, words
 from .bars import View, choose
 from .grammar import BadLine, HelpAsked, Line
 
 _RESULT, _JOB = "chunkup_jupyter.results.UploadResult", "chunkup_jupyter.jobs.Job"
+_BATCH, _RESULTS = "chunkup_jupyter.batch.Batch", "chunkup_jupyter.batch.BatchResult"
 _PLAN, _PROGRESS = "chunkup_jupyter.plan.Plan", "chunkup_jupyter.events.Progress"
 
 
@@ -28,6 +30,7 @@ class Chunkup(Magics):
     jobs = Integer(
         None, min=1, max=64, allow_none=True, help="Parts in flight at once; None: found by trying"
     ).tag(config=True)
+    files = Integer(2, min=1, max=64, help="Files on their way at once").tag(config=True)
     part_size = Union(
         [Integer(min=1), Unicode()],
         default_value=None,
@@ -128,13 +131,14 @@ class _Call:
                 self._shown(outcome)
         return outcome
 
-    def _view(self, line: Line) -> View:
-        return choose(line.progress, self._shell, detached=line.detach)
+    def _view(self, line: Line, *, many: bool = False) -> View:
+        choice = several.choose if many else choose
+        return choice(line.progress, self._shell, detached=line.detach)
 
     def _bind(self, value: Any) -> None:
         """Put the value into ``_chunkup`` and wherever else the line wants it."""
         names = ["_chunkup", self.line.out]
-        if value is self._trail.job:
+        if value is self._trail.job or isinstance(value, BatchResult):
             # An assignment that fails binds nothing by itself.
             names.append(self.line.assigned)
         names = [name for name in dict.fromkeys(names) if name]
@@ -159,7 +163,7 @@ class _Call:
         _on_screen[id(self._shell)] = (self._shell.execution_count, value)
 
 
-_SETTINGS = ("jobs", "part_size", "verify", "wait_ready", "check", "sandbox", "progress", "debug")
+_SETTINGS = tuple("jobs files part_size verify wait_ready check sandbox progress debug".split())
 
 # What the running cell of each shell has put on screen itself: not displayed again.
 _on_screen: dict[int, tuple[int, Any]] = {}
@@ -228,6 +232,8 @@ def _displayer(shell: Any, html: Callable[[Any], str]) -> Callable[[Any], None]:
 _HTML: dict[str, Callable[[Any], str]] = {
     _RESULT: cards.result_html,
     _JOB: cards.job_html,
+    _BATCH: several.batch_html,
+    _RESULTS: several.results_html,
     _PLAN: cards.plan_html,
     _PROGRESS: cards.progress_html,
 }

@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import jobs, orders, providers
+from .. import batch, choosing, jobs, providers
 from ..errors import ChunkupError, InvalidUpload, UploadInterrupted
 from ..plan import Plan
 from ..secrets import Secret
@@ -23,22 +23,14 @@ from .grammar import Line
 
 BEAT = 0.1  # seconds; an interrupt wakes a cell that sleeps, not one that awaits a thread
 
-Steps = Generator["jobs.Job", None, Any]
-
-
-class SomeFailed(ChunkupError):
-    """Several files were sent, and some did not arrive. ``results`` has all of them."""
-
-    def __init__(self, message: str, results: list[Any]) -> None:
-        super().__init__(message)
-        self.results = results
+Steps = Generator["jobs.Job | batch.Batch", None, Any]
 
 
 @dataclass
 class Trail:
     """What became of a line: for binding variables and for the words of an error."""
 
-    job: jobs.Job | None = None
+    job: jobs.Job | batch.Batch | None = None
     shown: bool = False
     """Whether the last view left the result on screen."""
     bound: tuple[str, ...] = field(default=())
@@ -46,51 +38,69 @@ class Trail:
 
 def steps(
     line: Line,
-    view: Callable[[Line], View],
+    view: Callable[..., View],
     trail: Trail,
     bind: Callable[[Any], None] = lambda value: None,
 ) -> Steps:
-    """Carry out an upload line; return a plan, a result, a job, or a list of them.
+    """Carry out an upload line; return a plan, a result or a job, or those of several files.
 
-    ``view`` makes the view of one upload; ``bind`` is given whatever a variable should
-    hold: the result, or the job before its error is raised.
+    ``view`` makes the view of one upload, called with ``many=True`` that of several;
+    ``bind`` is given whatever a variable should hold: the result, or the job before its
+    error is raised.
     """
-    given = ask(line) if line.ask_key else None
-    options = line.arguments()
-    if len(line.sources) > 1:
-        _must_hold_many(line, given)
+    options = {**line.arguments(), "credentials": ask(line) if line.ask_key else None}
+    if choosing.is_many(line.sources, recursive=line.recursive):
+        return (yield from _several(line, options, view, trail, bind))
+    if line.include or line.exclude:
+        raise InvalidUpload("--include and --exclude choose among the files of a folder or pattern")
+    (source,) = line.sources
     if line.dry_run:
-        plans = [jobs.plan(s, line.dest, credentials=given, **options) for s in line.sources]
-        return plans[0] if len(plans) == 1 else plans
-    found: list[Any] = []
-    for source in line.sources:
-        shows = view(line)
-        trail.job = None
-        try:
-            job = trail.job = jobs.start(
-                source, line.dest, listeners=[shows], credentials=given, **options
-            )
-            shows.follow(job)
-            trail.shown = shows.shows_result
-            if not line.detach:
-                yield from _until_done(job, shows)
-            found.append(job if line.detach else job.result(0))
-        except UploadInterrupted:
-            bind(trail.job)
-            raise
-        except ChunkupError as error:
-            if len(line.sources) == 1:
-                if trail.job is not None:
-                    bind(trail.job)
-                raise
-            found.append(trail.job or error)
-    value = found[0] if len(line.sources) == 1 else found
+        return jobs.plan(source, line.dest, **options)
+    shows = view(line)
+    job = trail.job = jobs.start(source, line.dest, listeners=[shows], **options)
+    shows.follow(job)
+    trail.shown = shows.shows_result
+    if line.detach:
+        bind(job)
+        return job
+    try:
+        yield from _until_done(job, shows)
+        value = job.result(0)
+    except ChunkupError:
+        bind(job)
+        raise
     bind(value)
-    failed = [name for name, one in zip(line.sources, found, strict=True) if _failed(one)]
-    if failed:
-        names = ", ".join(failed[:5]) + (" …" if len(failed) > 5 else "")
-        raise SomeFailed(f"{len(failed)} of {len(found)} uploads failed: {names}", found)
     return value
+
+
+def _several(
+    line: Line,
+    options: dict[str, Any],
+    view: Callable[..., View],
+    trail: Trail,
+    bind: Callable[[Any], None],
+) -> Steps:
+    """Carry out a line that means several files, however many there are."""
+    options = {**options, **line.choices()}
+    if options.pop("name"):
+        raise InvalidUpload("--name is for one file; there may be several here")
+    if line.dry_run:
+        return batch.plan_many(line.sources, line.dest, **options)
+    shows = view(line, many=True)
+    uploads = trail.job = batch.start_many(line.sources, line.dest, **options)
+    shows.follow(uploads)
+    trail.shown = shows.shows_result
+    if line.detach:
+        bind(uploads)
+        return uploads
+    try:
+        yield from _until_done(uploads, shows)
+    except UploadInterrupted:
+        bind(uploads)
+        raise
+    results = uploads.result(0)
+    bind(results)
+    return results.check()
 
 
 def again(job: jobs.Job, view: View, trail: Trail, *, detach: bool = False) -> Steps:
@@ -159,7 +169,7 @@ def plan_words(plan: Plan, line: Line) -> str:
     return words.plan_text(plan, sandbox=line.sandbox)
 
 
-def _until_done(job: jobs.Job, view: View) -> Steps:
+def _until_done(job: jobs.Job | batch.Batch, view: View) -> Steps:
     """Yield the job until it has ended; stop it when interrupted. Ends its view."""
     try:
         yield job
@@ -171,22 +181,6 @@ def _until_done(job: jobs.Job, view: View) -> Steps:
     view.close()
 
 
-def _stopped(job: jobs.Job) -> str:
+def _stopped(job: jobs.Job | batch.Batch) -> str:
     text = f"stopped at {job.progress.percent} %"
     return f"{text}. To go on: %chunkup {job.line}" if job.line else text
-
-
-def _failed(one: Any) -> bool:
-    return isinstance(one, BaseException) or getattr(one, "error", None) is not None
-
-
-def _must_hold_many(line: Line, given: Mapping[str, Any] | None) -> None:
-    where = orders.destination(
-        line.dest,
-        sandbox=line.sandbox,
-        key_env=line.key_env,
-        given=given,
-        fields=line.fields,
-    )
-    if not where.holds_many:
-        raise InvalidUpload(f"{line.dest} names one file; {len(line.sources)} cannot all go there")

@@ -11,6 +11,8 @@ from .. import errors, units
 from ..events import Progress
 from . import words
 
+NAMED = 8  # failed files that one screen names
+
 
 def rows(
     error: BaseException,
@@ -54,6 +56,9 @@ def screen(
     """
     if isinstance(error, errors.UploadInterrupted):
         return words.marked(interrupted(job, prompt=prompt, bound=bound), sandbox)
+    if isinstance(error, errors.SomeFailed):
+        text = some_failed(error, job, prompt=prompt, bound=bound)
+        return words.marked(text + (_traces(error) if debug else ""), sandbox)
     if job is None and not sources[0] and not debug:
         return words.marked(f"✗ {words.shown(error)}", sandbox)
     found = rows(error, job, prompt=prompt)
@@ -70,12 +75,46 @@ def screen(
     return words.marked(text, sandbox)
 
 
+def some_failed(
+    error: errors.SomeFailed, job: Any, *, prompt: str = "%chunkup ", bound: tuple[str, ...] = ()
+) -> str:
+    """Return which of several files did not arrive and why, on one screen."""
+    failed = list(getattr(error.results, "failed", {}).items())
+    lines = [
+        (words.shown(name, 60), words.shown(reason, 160) or type(reason).__name__)
+        for name, reason in failed[:NAMED]
+    ]
+    if len(failed) > NAMED:
+        lines.append(("", f"and {len(failed) - NAMED:,} more"))
+    reasons = [reason for _, reason in failed]
+    advice = {now(reason) for reason in reasons}
+    if len(advice) == 1 and (text := advice.pop()):
+        lines.append(("Now", text))
+    line = getattr(job, "line", "")
+    if line:
+        lines.append(("Run", f"{prompt}{line}"))
+    if bound:
+        lines.append(
+            ("Results", f"in {' and '.join(bound)}; .failed has these, .retry() begins them")
+        )
+    target = getattr(job, "target", "")
+    title = f"{len(failed):,} of {words.plural(len(error.results), 'file')} did not arrive"
+    return f"✗ {title}{f' at {target}' if target else ''}\n{_indented(lines)}"
+
+
+def _traces(error: errors.SomeFailed) -> str:
+    failed = getattr(error.results, "failed", {})
+    return "".join(f"\n\n{''.join(traceback.format_exception(one))}" for one in failed.values())
+
+
 def interrupted(job: Any, *, prompt: str = "%chunkup ", bound: tuple[str, ...] = ()) -> str:
     """Return the one line that an interrupt ends with."""
     progress = getattr(job, "progress", None)
     text = f"Stopped: {getattr(job, 'name', 'the upload')}"
     if progress is not None and progress.parts:
-        text += f", {progress.parts_done:,} of {words.plural(progress.parts, 'part')} are kept"
+        many = hasattr(job, "items")
+        noun, kept = ("file", "have arrived") if many else ("part", "are kept")
+        text += f", {progress.parts_done:,} of {words.plural(progress.parts, noun)} {kept}"
     text += f". Go on with: {prompt}{getattr(job, 'line', '')}".rstrip()
     return text + (f"   (the job is in {' and '.join(bound)})" if bound else "")
 
