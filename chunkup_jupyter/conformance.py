@@ -208,7 +208,8 @@ class ProviderConformance:
         source = open_source(data, name=self.file_name)
         provider = provider.for_file(source.info)
         wish = None if provider.rules.server_decides else part_size
-        journal = Journal(lines, Key(provider.url, provider.account, source.identity))
+        # One key for all: a fresh sandbox has fresh keys, and must be asked all the same.
+        journal = Journal(lines, Key("exam", "", source.identity))
         return Upload(
             source,
             provider,
