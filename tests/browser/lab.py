@@ -30,6 +30,7 @@ def server(folder: Path) -> Iterator[Lab]:
         env[f"JUPYTER_{name}_DIR"] = str(folder / name.lower())
     env["JUPYTERLAB_SETTINGS_DIR"] = str(folder / "settings")
     env["JUPYTERLAB_WORKSPACES_DIR"] = str(folder / "workspaces")
+    env["JUPYTER_PATH"] = str(folder / "kernels" / "share" / "jupyter")
     env["IPYTHONDIR"] = str(folder / "ipython")
     env["CHUNKUP_STATE"] = str(folder / "state")
     env["PYTHONPATH"] = str(Path(__file__).parent.parent)
