@@ -1,0 +1,134 @@
+"""How fast a file comes from a real Chromium into a kernel: MB/s and memory.
+
+    python tests/benchmarks/picker.py [MIB]
+
+Chromium is driven over its own protocol: playwright mirrors every websocket frame, which
+halves the speed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import websocket
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "browser"))
+import lab
+
+CELL = """
+import asyncio, hashlib, resource, time
+from chunkup_jupyter import background
+from chunkup_jupyter.ui.picker import Picker
+picker, state = Picker(), {}
+def memory():
+    return int(open('/proc/self/smaps_rollup').read().split('Pss:')[1].split()[0]) >> 10
+async def pull(source):
+    digest, began, state['base'] = hashlib.sha256(), time.monotonic(), memory()
+    state['peak'] = 0
+    for start in range(0, source.info.size, 4 << 20):
+        block = await source.read(start, min(4 << 20, source.info.size - start))
+        await asyncio.to_thread(digest.update, block)
+        if start % (32 << 20) == 0: state['peak'] = max(state['peak'], memory())
+    state['seconds'] = time.monotonic() - began
+    state['digest'] = digest.hexdigest()
+picker.on_pick(lambda sources: background.submit(pull(sources[0])))
+picker
+"""
+
+
+class Chromium:
+    """One page over the DevTools protocol."""
+
+    def __init__(self, folder: Path) -> None:
+        self._numbers = itertools.count(1)
+        command = [lab.CHROMIUM, "--headless=new", "--no-sandbox", "--remote-debugging-port=0",
+                   f"--user-data-dir={folder}", "--remote-allow-origins=*", "about:blank"]  # fmt: skip
+        self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
+        port_file = folder / "DevToolsActivePort"
+        lab.until(lambda: port_file.exists() and port_file.read_text(), 20)
+        port = port_file.read_text().split()[0]
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/json") as found:
+            page = next(one for one in json.load(found) if one["type"] == "page")
+        self.socket = websocket.create_connection(page["webSocketDebuggerUrl"], timeout=60)
+        self.do("Emulation.setFocusEmulationEnabled", enabled=True)
+
+    def do(self, method: str, **params: Any) -> Any:
+        """Send one command and return its result."""
+        number = next(self._numbers)
+        self.socket.send(json.dumps({"id": number, "method": method, "params": params}))
+        while True:
+            answer = json.loads(self.socket.recv())
+            if answer.get("id") == number:
+                return answer.get("result")
+
+    def value(self, expression: str) -> Any:
+        """Return the value of a JavaScript expression, awaited."""
+        found = self.do(
+            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
+        )
+        return found["result"].get("value")
+
+    def close(self) -> None:
+        """End the browser."""
+        self.socket.close()
+        self.process.terminate()
+        self.process.wait(10)
+
+
+def main(size: int) -> None:
+    """Bring one file of ``size`` MiB into the kernel and print the figures."""
+    with tempfile.TemporaryDirectory() as name, lab.server(Path(name)) as server:
+        path = server.work / "film.bin"
+        digest = hashlib.sha256()
+        with path.open("wb") as file:
+            for seed in range(size):
+                block = random.Random(seed).randbytes(1 << 20)
+                digest.update(block)
+                file.write(block)
+        cell = {"cell_type": "code", "id": "a", "metadata": {}, "outputs": [], "source": CELL}
+        cell["execution_count"] = None
+        content = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+        content["metadata"] = {"kernelspec": {"name": "python3", "display_name": "python3"}}
+        (server.work / "a.ipynb").write_text(json.dumps(content))
+        chromium = Chromium(Path(name) / "chromium")
+        kernel = "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel"
+        try:
+            url = f"{server.url}/lab/tree/a.ipynb?token={server.token}&reset"
+            chromium.do("Page.navigate", url=url)
+            lab.until(lambda: chromium.value(f"{kernel}.status === 'idle'"), 60)
+            chromium.value("window.jupyterapp.commands.execute('notebook:run-cell')")
+            lab.until(lambda: chromium.value("!!document.querySelector('.cu-drop input')"), 20)
+            root = chromium.do("DOM.getDocument")["root"]["nodeId"]
+            node = chromium.do("DOM.querySelector", nodeId=root, selector=".cu-drop input")
+            chromium.do("DOM.setFileInputFiles", files=[str(path)], nodeId=node["nodeId"])
+
+            def state() -> Any:
+                time.sleep(0.5)
+                text = chromium.value(
+                    f"{kernel}.requestExecute({{code: '', user_expressions: {{x:"
+                    " '__import__(\"json\").dumps(state)'}}).done.then(r =>"
+                    " r.content.user_expressions.x.data['text/plain'])"
+                )
+                found = json.loads(text.strip("'"))
+                return found if "digest" in found else None
+
+            found = lab.until(state, 30 + size)
+        finally:
+            chromium.close()
+        assert found["digest"] == digest.hexdigest()
+        rate = size * (1 << 20) / found["seconds"] / 1e6
+        print(f"{size} MiB: {rate:.0f} MB/s, kernel +{found['peak'] - found['base']} MiB")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 300)
