@@ -19,6 +19,7 @@ from .errors import (
     IntegrityError,
     OutcomeUnknown,
     ProtocolError,
+    ProviderError,
     Refused,
     SessionLost,
     SourceChanged,
@@ -54,6 +55,7 @@ from .sources import Source, confirm, digest_of
 from .transport import Policy, Transport
 from .units import rate as rate_text
 from .units import seconds as seconds_text
+from .units import size as size_text
 from .wire import Client
 
 T = TypeVar("T")
@@ -88,7 +90,8 @@ class Options:
 class Upload:
     """One upload. Lives on one event loop; ``run`` is called once.
 
-    ``refresh`` returns the provider with fresh credentials, or None when there are no
+    ``known`` may return a result that makes the upload needless. ``refresh`` returns the
+    provider with fresh credentials, or None when there are no
     fresher ones. ``finished`` is called once the provider has confirmed, before the
     journal is discarded.
     """
@@ -101,6 +104,7 @@ class Upload:
     listeners: list[Listener] = field(default_factory=list)
     refresh: Callable[[], Awaitable[Provider | None]] | None = None
     finished: Callable[[Result], None] = lambda result: None
+    known: Callable[[Upload], Awaitable[Result | None]] | None = None
     warnings: Sequence[str] = ()
     """What is known to be doubtful before it begins; told first."""
     policy: Policy = field(default_factory=Policy)
@@ -122,6 +126,7 @@ class Upload:
         self._told: list[asyncio.Future[None]] = []
         self._cancelling = False
         self._fresh = self.options.fresh
+        self._looked = False
         self._renewing = asyncio.Lock()
         self._gate = asyncio.Event()
         self._gate.set()
@@ -159,6 +164,14 @@ class Upload:
         """Make the cancellation of ``run``'s task abort the session instead of keeping it."""
         self._cancelling = True
 
+    def tell(self, event: Event) -> None:
+        """Let the listeners know of something."""
+        self._emit(event)
+
+    async def ask(self, verb: Callable[[Provider], Flow[T]]) -> T:
+        """Run one verb, as stubbornly as everything else."""
+        return await self._run(verb)
+
     async def run(self) -> Result:
         """Upload. Returns what the provider confirmed.
 
@@ -167,7 +180,8 @@ class Upload:
         """
         try:
             await self._preflight()
-            result = await self._persist()
+            there = None if self.known is None else await self.known(self)
+            result = there or await self._persist()
         except asyncio.CancelledError:
             if self._cancelling:
                 await _undisturbed(self._abort())
@@ -188,7 +202,8 @@ class Upload:
             self._emit(Failed(cause))
             raise cause from cause.__cause__
         try:
-            self.finished(result)
+            if there is None:
+                self.finished(result)
         except Exception:
             log.exception("a finished upload could not be noted")
         self.journal.discard()
@@ -344,10 +359,28 @@ class Upload:
         file = self.source.info
         preferred = self.options.part_size or self._preferred()
         part_size = plan.choose_part_size(file.size, preferred, self.provider.rules)
+        if self.options.check and not self._looked:
+            self._looked = True
+            await self._warn_of_object()
         await self._note(Creating())
         session = await self._run(lambda provider: provider.create(file, part_size))
         await self._note(Started(session))
         return session, ()
+
+    async def _warn_of_object(self) -> None:
+        """Say so when something stands already where the file goes, as far as can be asked."""
+        file = self.source.info
+        try:
+            found = await self._run(lambda provider: provider.existing(file))
+        except ProviderError:
+            return  # opening the session will tell what is wrong
+        if found is not None:
+            size = size_text(found.size)
+            self._emit(
+                Warned(
+                    f"{found.id} exists already ({size}); it is replaced unless that is forbidden"
+                )
+            )
 
     def _preferred(self) -> int:
         """Return the part size to wish for, in bytes."""

@@ -159,6 +159,7 @@ NEXT: dict[State, dict[type[Event], State]] = {
         PartRetried: State.PREPARING,
         Restarted: State.PREPARING,
         Started: State.UPLOADING,
+        Completed: State.COMPLETED,  # it was there already
         **_END,
     },
     State.UPLOADING: {

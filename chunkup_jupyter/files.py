@@ -63,7 +63,9 @@ class PathSource:
         flags |= getattr(os, "O_BINARY", 0)
         try:
             if os.name == "nt" and os.path.isdir(full):
-                raise NotRegularFile(f"{spelled} is a directory; give a file in it")
+                raise NotRegularFile(
+                    f"{spelled} is a directory; give a file in it, or add -r for all"
+                )
             descriptor = os.open(full, flags)
         except ValueError as error:
             raise SourceError(f"{spelled!r} is no path: {error}") from error
@@ -108,7 +110,11 @@ class PathSource:
     def _check(self) -> None:
         kind = _KINDS.get(stat.S_IFMT(self._stat.st_mode))
         if kind:
-            advice = "give a file in it" if kind == "a directory" else "copy its bytes to a file"
+            advice = (
+                "give a file in it, or add -r for all"
+                if kind == "a directory"
+                else "copy its bytes to a file"
+            )
             raise NotRegularFile(f"{self._label} is {kind}; {advice}")
         size = self._stat.st_size
         if size <= _SMALL:

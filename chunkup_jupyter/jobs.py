@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from . import background, nested
+from . import background, nested, reuse
 from .by_hand import perform
 from .engine import Options, Upload
 from .errors import ChunkupError, InvalidUpload, UploadCancelled, UploadInterrupted
@@ -25,6 +25,7 @@ from .model import Provider, Result, Session
 from .orders import Order, open_for, place, plan_for, words_of
 from .plan import Plan
 from .results import UploadResult
+from .sources import Source
 from .transport import Policy
 from .wire import Client as Wire
 from .wire import HttpClient
@@ -69,7 +70,8 @@ def start(
     provider can use the file; ``check`` looks at the content first. ``sandbox`` uploads
     to a server on this machine. ``credentials`` gives keys by field name, or a callable
     that returns them, asked again when they expire; ``key_env`` names an environment
-    variable. ``state`` is the journal's folder, None for no journal; ``policy`` says how
+    variable. ``reuse`` sends nothing when history knows these bytes there and the provider
+    confirms it. ``state`` is the journal's folder, None for no journal; ``policy`` says how
     stubborn to be when the network fails. Other keywords are the provider's own fields.
 
     Raises:
@@ -133,9 +135,24 @@ def plan_of(order: Order) -> Plan:
     """Return what this order would do."""
     opened = open_for(order)
     try:
-        return plan_for(order, opened)
+        found = plan_for(order, opened)
+        earlier = earlier_of(order, opened)
+        if earlier and not opened.in_order:
+            known = background.submit(reuse.match(opened, earlier)).result()
+            if known is not None:
+                found = replace(found, notes=(*found.notes, reuse.offer(known, time.time())))
+        return found
     finally:
         opened.close()
+
+
+def earlier_of(order: Order, source: Source) -> Sequence[Entry]:
+    """Return the uploads in history that may have been of these bytes, to this place."""
+    if order.state is None or order.sandbox:
+        return ()
+    provider, entries = order.provider.for_file(source.info), Ledger(order.state).entries()
+    size = source.info.size
+    return reuse.candidates(entries, provider.url, provider.account, size, time.time())
 
 
 def placed(source: Any, dest: str | Provider, options: dict[str, Any]) -> Order:
@@ -386,6 +403,8 @@ class Job:
             raise
         self._wanted = ""
         self._task = None
+        self._same_as = ""
+        self._earlier: Sequence[Entry] = ()
         self._done: Future[UploadResult] = Future()
         lent, self._lent = self._lent, None
         self._own = HttpClient(ca_bundle=order.ca_bundle, client=self._own_client)
@@ -400,6 +419,7 @@ class Job:
             listeners=[self._measure, *self._listeners],
             refresh=self._refresh,
             finished=self._record,
+            known=self._known,
             warnings=self._plan.warnings,
         )
         if self._nested:
@@ -440,10 +460,20 @@ class Job:
     def _measure(self, event: Event, progress: Progress) -> None:
         self.meter.feed(time.monotonic(), progress.sent - progress.reused)
 
+    async def _known(self, upload: Upload) -> Result | None:
+        """Offer what history knows of these bytes, or take it when that was asked for."""
+        self._earlier = earlier_of(self._order, upload.source)
+        found = await reuse.settle(upload, self._earlier, reuse=self._order.reuse)
+        if found is not None:
+            upload.ready, self._same_as = True, found.id
+        return found
+
     def _record(self, result: Result) -> None:
         """Write the finished upload into the ledger; trouble with it never fails an upload."""
         if self._order.state is None or self._order.sandbox:
             return
+        known = reuse.with_checksum(self._earlier, self._upload.checksum)
+        self._same_as = "" if known is None else known.id
         made = self._result_of(result)
         Ledger(self._order.state).add(
             Entry(
@@ -476,12 +506,13 @@ class Job:
             reused=progress.parts_reused,
             retries=progress.retries,
             elapsed=elapsed,
-            rate=(progress.total - progress.reused) / elapsed,
+            rate=(progress.total - progress.reused) / elapsed if progress.parts else 0.0,
             status="ready" if self._upload.ready else "processing",
             url=result.url,
             verified=result.verified,
             expires_at=result.expires_at,
             sandbox=self.sandbox,
+            same_as=self._same_as,
             raw=result.raw,
             _provider=self._upload.provider,
             _perform=partial(perform, ca_bundle=self._order.ca_bundle),

@@ -413,6 +413,17 @@ class Provider(ABC):
         """Return what already stands where the file would go, as far as can be asked."""
         return answered(None)
 
+    def look_up(self, result: Result) -> Flow[Result | None]:
+        """Return what stands under an earlier result's id, None when its bytes are gone.
+
+        ``result.raw`` may hold the file's ``crc64`` (decimal) to be compared. Raises
+        ``InvalidUpload`` where that cannot be asked.
+        """
+        raise InvalidUpload(
+            f"{self.title} cannot say whether {result.id} is still there; "
+            "leave --reuse out to upload the file"
+        )
+
     # -- words
 
     def next_cell(self, result: Result) -> str:

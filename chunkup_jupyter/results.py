@@ -19,7 +19,8 @@ class UploadResult:
     run sent), ``expires_at`` in Unix seconds or None. ``verified`` says what was compared
     and by whom; ``raw`` is the provider's own answer; ``reused`` counts the parts an
     earlier run had sent. ``status`` is "ready", or "processing" when the provider was
-    not done in time. ``sandbox`` says that it stands on this machine only.
+    not done in time. ``sandbox`` says that it stands on this machine only. ``same_as`` is the id of an
+    earlier upload of the same bytes to the same place, "" when history knows of none.
     """
 
     id: str
@@ -37,6 +38,7 @@ class UploadResult:
     verified: tuple[str, ...] = ()
     expires_at: float | None = None
     sandbox: bool = False
+    same_as: str = ""
     raw: Mapping[str, Any] = field(default_factory=dict)
     _provider: Provider | None = field(default=None, compare=False)
     _perform: Callable[[Provider, Any], Any] | None = field(default=None, compare=False)
@@ -44,7 +46,15 @@ class UploadResult:
     def __str__(self) -> str:
         return self.id
 
+    @property
+    def was_there(self) -> bool:
+        """Whether nothing was sent: it is an earlier upload, reused."""
+        return self.parts == 0
+
     def __repr__(self) -> str:
+        if self.was_there:
+            there = "was there already, nothing was sent"
+            return f"{self.name} → {self.id} · {units.size(self.size)} · {there}"
         facts = [units.size(self.size), units.seconds(self.elapsed)]
         if self.rate:
             facts.append(units.rate(self.rate))
@@ -54,6 +64,8 @@ class UploadResult:
             facts.append(f"expires in {units.seconds(max(0, self.expires_at - time.time()))}")
         if self.status != "ready":
             facts.append(self.status)
+        if self.same_as:
+            facts.append(f"the same bytes as {self.same_as}")
         where = " (sandbox)" if self.sandbox else ""
         return f"{self.name} → {self.id}{where} · {' · '.join(facts)}"
 
@@ -96,7 +108,7 @@ class UploadResult:
         """Return the facts as plain values."""
         names = (
             "id provider target name size parts reused retries elapsed rate status url "
-            "expires_at sandbox"
+            "expires_at sandbox same_as"
         )
         return {name: getattr(self, name) for name in names.split()} | {
             "verified": list(self.verified),

@@ -68,7 +68,8 @@ MAY_IMPORT = {
         "model plan errors secrets units engine providers credentials sources journal pace "
         "transport sandbox sandbox/server"
     ),
-    "jobs": f"{PURE} transport engine journal background results orders by_hand nested",
+    "jobs": f"{PURE} transport engine journal background results orders by_hand nested reuse sources",
+    "reuse": "events model units engine journal sources",
     "batch": "errors events plan remote choosing background results orders jobs wire",
     "conformance": f"{PURE} engine transport journal sources sandbox sandbox/*",
     "ui/*": (

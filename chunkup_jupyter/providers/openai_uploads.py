@@ -179,6 +179,16 @@ class Uploads(Settings):
         if response.status != 404:
             self._expect(response, "deleting the file")
 
+    def look_up(self, result: Result) -> Flow[Result | None]:
+        """Return the file that stands under the id, None when there is none of that size."""
+        response = yield from self._ask(self._request("GET", f"/files/{encoded(result.id)}"))
+        if response.status == 404:
+            return None
+        data = json_of(self._expect(response, "asking for the file"))
+        if data.get("bytes") != result.size:
+            return None
+        return replace(result, raw=data, verified=("size, as OpenAI counts it",))
+
     def _expect(self, response: Response, doing: str) -> Response:
         return expect(response, doing=doing)
 

@@ -463,6 +463,16 @@ class OSS(Provider):
             return None
         return target._described(_accept(response, "asking for the object", 200))
 
+    def look_up(self, result: Result) -> Flow[Result | None]:
+        """Return the object if it stands there with the same size and CRC-64."""
+        response = yield from self._call("HEAD", self.key)
+        if response.status == 404:
+            return None
+        found = self._described(_accept(response, "asking for the object", 200))
+        if found.size != result.size or found.raw.get("crc64") != result.raw.get("crc64"):
+            return None
+        return replace(found, verified=("CRC-64 of the object",))
+
     def delete(self, result: Result) -> Flow[None]:
         """Delete the object. May be repeated."""
         prefix = f"oss://{self.bucket}/"

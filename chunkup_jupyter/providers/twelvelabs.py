@@ -13,7 +13,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, ClassVar
@@ -424,6 +424,18 @@ class TwelveLabs(Provider):
                 )
             verified = (*verified, "size of the asset, by TwelveLabs")
         return Result(result.id, result.url, result.size, {**result.raw, **data}, verified)
+
+    def look_up(self, result: Result) -> Flow[Result | None]:
+        """Return the asset if it is still there, of the same size and usable."""
+        response = yield self._request("GET", f"/assets/{encoded(result.id)}")
+        if response.status == 404:
+            return None
+        _expect(response, f"asset {result.id}")
+        data: dict[str, Any] = json_of(response)
+        size = data.get("size")
+        if data.get("status") == "failed" or (_is_integer(size) and size != result.size):
+            return None
+        return replace(result, raw=data, verified=("size",) if _is_integer(size) else ())
 
     def delete(self, result: Result) -> Flow[None]:
         """Delete the asset. May be repeated."""

@@ -75,6 +75,10 @@ def result_html(result: Any) -> str:
         ("Parts", _counts(result.parts, result.reused, result.retries)),
         ("Verified", _verified(result.verified)),
     ]
+    if result.was_there:
+        rows = [*rows[:2], ("Sent", "nothing; it was there already"), rows[-1]]
+    elif result.same_as:
+        rows.append(("Also", f"the same bytes are {code(result.same_as)}"))
     if result.expires_at is not None:
         rows.append(("Expires", escape(words.when(result.expires_at))))
     return table(_title("✓", GOOD, result.name, result.target) + pill(result.sandbox), rows)
