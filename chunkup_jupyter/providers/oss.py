@@ -152,27 +152,39 @@ class OSS(Provider):
     access_key_id: Secret = field(default=Secret(""), repr=False)
     access_key_secret: Secret = field(default=Secret(""), repr=False)
     session_token: Secret | None = field(default=None, repr=False)
-    region: str = option("", help="region id such as cn-hangzhou (or OSS_REGION)")
+    region: str = option("", help="region id such as cn-hangzhou (or OSS_REGION)", address=True)
     endpoint: str = option(
         "",
         help="host or URL, or internal, dualstack, accelerate, accelerate-overseas",
+        aliases=("-e",),
+        address=True,
     )
     acl: str = option("", help="who may read the object", choices=_ACLS)
-    storage_class: str = option("", help="storage class of the object", choices=_CLASSES)
+    storage_class: str = option(
+        "", help="storage class of the object", choices=_CLASSES, settled=True
+    )
     meta: Mapping[str, str] = option(
         help="user metadata of the object; may be repeated",
         factory=dict,
+        aliases=("metadata",),
         metavar="K=V",
         repeat=True,
+        settled=True,
     )
     tagging: Mapping[str, str] = option(
-        help="tags of the object, as K=V&K=V", factory=dict, metavar="K=V&K=V", parse=_tags
+        help="tags of the object, as K=V&K=V",
+        factory=dict,
+        metavar="K=V&K=V",
+        parse=_tags,
+        settled=True,
     )
     no_clobber: bool = option(False, help="refuse to replace an object", toggle=True)
     traffic_limit: int | None = option(
         None, help="bits a second for each part, 819200 to 838860800", metavar="BITS", parse=_bits
     )
-    addressing: str = option("", help="where the bucket stands in the URL", choices=_STYLES)
+    addressing: str = option(
+        "", help="where the bucket stands in the URL", choices=_STYLES, address=True
+    )
     signature: str = option("v4", help="signature version", choices=("v4", "v1"))
     allow_insecure: bool = option(
         False,
@@ -193,6 +205,8 @@ class OSS(Provider):
         for name, value, known in (
             ("--addressing", self.addressing, ("", *_STYLES)),
             ("--signature", self.signature, ("v4", "v1")),
+            # It is sent with the completion: a mistake would show after the last byte.
+            ("--acl", self.acl, ("", *_ACLS)),
         ):
             if value not in known:
                 raise InvalidUpload(f"{name} is one of {', '.join(filter(None, known))}")
@@ -809,7 +823,7 @@ def _accept(response: Response, doing: str, *codes: int) -> Response:
     except ProviderError as error:
         kind = SessionLost if error.code == "NoSuchUpload" else type(error)
         better = kind(
-            ". ".join([str(error).rstrip("."), *_advice(response, error.code)]),
+            "; ".join([str(error).rstrip("."), *_advice(response, error.code)]),
             status=error.status,
             code=error.code,
             request_id=error.request_id,
@@ -912,9 +926,8 @@ def _key_of(session: Session, provider: OSS) -> str:
 
 def _check_extras(provider: OSS) -> None:
     """Refuse what cannot be sent as a header."""
-    for name, value in (("--acl", provider.acl), ("--storage-class", provider.storage_class)):
-        if not re.fullmatch(r"[A-Za-z-]{0,40}", value):
-            raise InvalidUpload(f"{name} is one word")
+    if not re.fullmatch(r"[A-Za-z-]{0,40}", provider.storage_class):
+        raise InvalidUpload("--storage-class is one word")
     for name, value in provider.meta.items():
         if not re.fullmatch(r"[A-Za-z0-9-]{1,200}", name):
             raise InvalidUpload(f"--meta {clean(name, 40)!r}: letters, digits and hyphens only")
