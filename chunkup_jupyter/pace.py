@@ -33,16 +33,20 @@ class Pace:
         self._now = 0.0
 
     async def enter(self) -> None:
-        """Wait for a place."""
-        while self.active >= self.limit:
-            place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._queue.append(place)
-            try:
-                await place
-            finally:
-                if place in self._queue:
-                    self._queue.remove(place)
-        self.active += 1
+        """Wait for a place; they are given in the order they were asked for."""
+        if self.active < self.limit:
+            self.active += 1
+            return
+        place: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append(place)
+        try:
+            await place
+        except asyncio.CancelledError:
+            if place in self._queue:
+                self._queue.remove(place)
+            elif not place.cancelled():
+                self.leave()  # it was given just now
+            raise
 
     def leave(self) -> None:
         """Give the place back."""
@@ -88,8 +92,8 @@ class Pace:
         self._wake()
 
     def _wake(self) -> None:
-        for _ in range(max(0, self.limit - self.active)):
-            if self._queue:
-                place = self._queue.popleft()
-                if not place.done():
-                    place.set_result(None)
+        while self._queue and self.active < self.limit:
+            place = self._queue.popleft()
+            if not place.done():
+                self.active += 1
+                place.set_result(None)
