@@ -318,7 +318,8 @@ def test_a_file_picked_in_the_browser_is_uploaded_and_then_let_go(page: Page) ->
     page.ask("start", form=openai(picked=[key]))
     job = until(lambda: page.panel.jobs)[0]
 
-    assert job.result(20).size == len(data)
+    assert job.settle(20)
+    assert job.result().size == len(data)
     until(lambda: picker.files == [])
 
 

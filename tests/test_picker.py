@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
+from comm import DummyComm
+from hypothesis import given
+from hypothesis import strategies as st
+
 from chunkup_jupyter.errors import SourceChanged, SourceGone
 from chunkup_jupyter.sources import Source
 from chunkup_jupyter.ui import picker
 from chunkup_jupyter.ui.picker import HELD, MOST, Blocks, BrowserSource, Picker
-from comm import DummyComm
-from hypothesis import given
-from hypothesis import strategies as st
 
 MIB = 1 << 20
 
@@ -374,7 +375,7 @@ def test_waiting_is_refused_where_it_would_never_end(browser: Browser) -> None:
     browser.pick("a.bin", b"123")
     source = browser.picker.files[0]
 
-    assert "-b" in source.refuses_to_wait(awaiting=False)
+    assert "in the background" in source.refuses_to_wait(awaiting=False)
 
     source.beside = True
 
@@ -386,3 +387,29 @@ def test_colab_starts_with_small_blocks(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setitem(__import__("sys").modules, "google.colab", object())
 
     assert picker.first_block() == 512 << 10
+
+
+def test_an_upload_from_the_browser_says_what_it_waits_for_and_arrives(
+    browser: Browser, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    """The whole way to a provider: the page goes, the job says so, the file comes again."""
+    from chunkup_jupyter import start
+
+    monkeypatch.setattr(picker, "PATIENCE", 0.1)
+    data = noise(3 * MIB)
+    browser.pick("film.bin", data)
+    source = browser.picker.files[0]
+    kept, browser.files = browser.files, {}
+    job = start(source, "oss://films/", sandbox=True, region="cn-hangzhou", state=tmp_path)
+    deadline = time.monotonic() + 10
+    while "pick the same file" not in job.progress.note:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+    with pytest.raises(ValueError, match="in the background"):
+        job.result(5)
+
+    browser.files = kept
+    browser.pick("film.bin", data)
+    assert job.settle(20)
+    assert job.result().size == len(data)

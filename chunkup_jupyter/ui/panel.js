@@ -143,7 +143,7 @@ function panel() {
       shownKeys = now;
       const pill = el("span", `cu-badge ${found ? "cu-ok" : "cu-no"}`, `${found ? "✓" : "!"} ${said}`);
       keys.replaceChildren(...(said ? [pill] : []));
-      if (found && typed.length) keys.append(button("Forget", async () => told(await ask("secret", { scheme: state.scheme, form: form() })), "cu-small"));
+      if (found && typed.length && !state.sandbox) keys.append(button("Forget", async () => told(await ask("secret", { scheme: state.scheme, form: form() })), "cu-small"));
       if (found || !needs.length) return;
       const grid = el("div", "cu-grid");
       for (const need of needs) {

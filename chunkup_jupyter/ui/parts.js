@@ -77,10 +77,10 @@ function render({ model, el: root }) {
     bar.setAttribute("aria-valuenow", String(head.percent)); bar.setAttribute("aria-label", `Upload of ${head.name}`);
     put(amount, [head.bytes, ...head.speed].join(" · ")); put(counts, head.counts); put(clock, head.closes);
     [...steps.children].forEach((step, i) => {
-      const state = i < head.phase || head.state === "completed" ? "past" : i > head.phase ? "next" : over ? "bad" : "now";
+      const state = i < head.phase || head.state === "completed" ? "past" : i > head.phase ? "next" : over ? "bad" : head.state === "paused" ? "wait" : "now";
       if (step.dataset.is === state) return;
-      step.dataset.is = state; put(step.firstChild, { past: "✓", now: "▶", bad: "✕", next: "○" }[state]);
-      if (state === "now") step.setAttribute("aria-current", "step"); else step.removeAttribute("aria-current");
+      step.dataset.is = state; put(step.firstChild, { past: "✓", now: "▶", wait: "‖", bad: "✕", next: "○" }[state]);
+      if (i === head.phase) step.setAttribute("aria-current", "step"); else step.removeAttribute("aria-current");
     });
     const can = (what) => head.can.includes(what), slow = [...waiting.values()].some((at) => now - at >= BUSY);
     pause.hidden = over; pause.disabled = !can("pause") && !can("resume"); put(pause, can("resume") ? "Resume" : "Pause");

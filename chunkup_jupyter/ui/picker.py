@@ -271,7 +271,8 @@ class BrowserSource:
             return ""
         return (
             f"{self.info.name} is in your browser, and this kernel cannot hear the browser "
-            "while a cell runs: start it in the background (-b), or from the panel"
+            "while a cell runs: waiting here would never end. Let it run in the background "
+            "and ask for its result in a later cell"
         )
 
     def __repr__(self) -> str:
