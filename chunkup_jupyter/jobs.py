@@ -293,6 +293,7 @@ class Job:
         """
         if background.on_loop() and not self._done.done():
             raise RuntimeError("waiting for a job on the background thread would never end")
+        self._refuse_to_wait(awaiting=False)
         try:
             return self._done.result(timeout)
         except UploadInterrupted:
@@ -305,7 +306,16 @@ class Job:
     def __await__(self) -> Generator[Any, None, UploadResult]:
         return self._wait().__await__()
 
+    def _refuse_to_wait(self, *, awaiting: bool) -> None:
+        """Raise when the bytes come through the thread that is about to wait for them."""
+        refuses = getattr(self._upload.source, "refuses_to_wait", None)
+        here = threading.current_thread() is threading.main_thread()
+        if refuses is not None and here and not self.state.ended:
+            if reason := refuses(awaiting=awaiting):
+                raise InvalidUpload(reason)
+
     async def _wait(self) -> UploadResult:
+        self._refuse_to_wait(awaiting=True)
         try:
             # A heartbeat: a kernel's interrupt wakes a sleeping cell, not one that
             # awaits another thread's future (measured: seconds late).
@@ -421,6 +431,7 @@ class Job:
             finished=self._record,
             known=self._known,
             warnings=self._plan.warnings,
+            terms=provider.terms | ({"media_type": order.media_type} if order.media_type else {}),
         )
         if self._nested:
             nested.run(self._live())
