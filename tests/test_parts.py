@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pretend import PretendJob
+
 from chunkup_jupyter.errors import Refused
 from chunkup_jupyter.events import (
     Completing,
@@ -35,8 +37,6 @@ from chunkup_jupyter.ui.parts import (
     LiveView,
     answer_while_busy,
 )
-
-from pretend import PretendJob
 
 MIB = 1 << 20
 

@@ -58,6 +58,11 @@ def everything(source: BrowserSource, step: int = 512 << 10) -> bytes:
     return asyncio.run(asyncio.wait_for(read(), 30))
 
 
+async def until(condition: Callable[[], Any]) -> None:
+    while not condition():  # noqa: ASYNC110  the tests' timeouts end it
+        await asyncio.sleep(0.02)
+
+
 def noise(size: int) -> bytes:
     return random.Random(size).randbytes(size)
 
@@ -147,8 +152,7 @@ def test_a_closed_page_is_waited_for_and_the_same_file_goes_on(
 
     async def read() -> bytes:
         going = asyncio.create_task(page.source.read(0, MIB))
-        while not page.source.waiting:
-            await asyncio.sleep(0.02)
+        await until(lambda: page.source.waiting)
         assert not going.done()
         page.open = True
         page.source.picked()
@@ -174,8 +178,7 @@ def test_a_page_that_was_loaded_anew_is_noticed_within_seconds(
         await asyncio.sleep(0)
         began = time.monotonic()
         page.source.doubted()
-        while not page.source.waiting:
-            await asyncio.sleep(0.02)
+        await until(lambda: page.source.waiting)
         going.cancel()
         return time.monotonic() - began
 
@@ -192,8 +195,7 @@ def test_while_it_waits_the_page_is_asked_whether_it_is_back(
 
     async def read() -> bytes:
         going = asyncio.create_task(page.source.read(0, MIB))
-        while page.pings == 0:
-            await asyncio.sleep(0.02)
+        await until(lambda: page.pings)
         page.open = True
         page.source.picked()  # the page's answer: it has the file
         return bytes(await going)
