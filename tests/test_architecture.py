@@ -17,7 +17,8 @@ PURE = "answers digests errors events model plan secrets units wire"
 # (``providers``), ``folder/*`` for the files in it.
 MAY_IMPORT = {
     "sockets": "",
-    "wire": "sockets",
+    "fast": "",
+    "wire": "fast sockets",
     "errors": "",
     "digests": "",
     "secrets": "",

@@ -32,6 +32,12 @@ SHORT = Patience(connect=0.5, idle=0.4, answer=0.4)
 
 
 @pytest.fixture(autouse=True)
+def stock_transport(monkeypatch):
+    """Whether or not the faster one is installed; test_fast has the same promises of it."""
+    monkeypatch.setattr(wire.fast, "fits", lambda url: False)
+
+
+@pytest.fixture(autouse=True)
 def no_proxies(monkeypatch):
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_FILE"):
         monkeypatch.delenv(name, raising=False)

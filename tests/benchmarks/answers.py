@@ -54,10 +54,8 @@ class Answers(BaseHTTPRequestHandler):
 
 def _openai(rest: list[str], body: bytes) -> object:
     """``/openai/v1/uploads``, and its ``complete``. The upload's id holds the size."""
-    if rest[-1] == "uploads":
-        size = json.loads(body)["bytes"]
-    else:
-        size = int(rest[2].rpartition("_")[2])
+    opens = rest[-1] == "uploads"
+    size = json.loads(body)["bytes"] if opens else int(rest[2].rpartition("_")[2])
     upload = {
         "id": f"upload_{size}",
         "object": "upload",

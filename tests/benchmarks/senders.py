@@ -97,7 +97,8 @@ def _ours(dest: str, *, fast: bool, verify: str = "auto", **fields: Any) -> Call
         target = dest.format(size=case.size)
         if case.files:
             return lambda: [
-                job.result() for job in [chunkup_jupyter.start(f, target, **options) for f in case.files]
+                job.result()
+                for job in [chunkup_jupyter.start(f, target, **options) for f in case.files]
             ]
         return lambda: chunkup_jupyter.upload(case.path, target, **options)
 
@@ -279,7 +280,9 @@ def _raw(case: Case) -> Run:
             start = starts.pop()
             size = min(case.part_size, case.size - start)
             target = f"/bench/file.bin?partNumber={start // case.part_size + 1}&uploadId=U1"
-            head = f"PUT {target} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: {size}\r\n\r\n"
+            head = (
+                f"PUT {target} HTTP/1.1\r\nHost: {parts.netloc}\r\nContent-Length: {size}\r\n\r\n"
+            )
             writer.write(head.encode())
             for at in range(start, start + size, BLOCK):
                 writer.write(os.pread(file, min(BLOCK, start + size - at), at))
@@ -414,5 +417,9 @@ def in_process(name: str, case: Case) -> Taken:
 
 if __name__ == "__main__":
     given = json.loads(sys.argv[2])
-    given |= {key: tuple(map(tuple, v)) if key == "extra" else tuple(v) for key, v in given.items() if isinstance(v, list)}
+    given |= {
+        key: tuple(map(tuple, v)) if key == "extra" else tuple(v)
+        for key, v in given.items()
+        if isinstance(v, list)
+    }
     print(json.dumps(asdict(measure(sys.argv[1], replace(Case(**given))))))
