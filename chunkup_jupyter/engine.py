@@ -8,7 +8,7 @@ import itertools
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -107,6 +107,8 @@ class Upload:
     known: Callable[[Upload], Awaitable[Result | None]] | None = None
     warnings: Sequence[str] = ()
     """What is known to be doubtful before it begins; told first."""
+    terms: Mapping[str, Any] = field(default_factory=dict)
+    """What is settled when a session opens: a session with other terms is not resumed."""
     policy: Policy = field(default_factory=Policy)
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     now: Callable[[], float] = time.time
@@ -336,7 +338,7 @@ class Upload:
             asked = self.options.part_size
             if asked is not None:  # as the rules would have it
                 asked = plan.choose_part_size(file.size, asked, rules)
-            reason = unusable(old, file, asked, self.now())
+            reason = unusable(old, file, asked, self.now(), self.terms)
             if self._fresh:
                 self._fresh = False
                 reason = "a fresh start was asked for"
@@ -364,6 +366,7 @@ class Upload:
             await self._warn_of_object()
         await self._note(Creating())
         session = await self._run(lambda provider: provider.create(file, part_size))
+        session = replace(session, terms=self.terms)
         await self._note(Started(session))
         return session, ()
 

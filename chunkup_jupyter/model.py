@@ -78,7 +78,8 @@ class Session:
     """The server's open upload. JSON-ready; no key and no presigned URL inside.
 
     ``part_size`` (bytes) is the only truth about parts, whoever chose it.
-    ``expires_at`` is in Unix seconds, None when the session never expires.
+    ``expires_at`` is in Unix seconds, None when the session never expires. ``terms`` are
+    the caller's wishes that were settled when it was opened: other wishes need another.
     """
 
     upload_id: str
@@ -86,6 +87,7 @@ class Session:
     part_size: int
     extra: Mapping[str, str] = field(default_factory=dict)
     expires_at: float | None = None
+    terms: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return the session as plain JSON values."""
@@ -270,6 +272,10 @@ def drive(flow: Flow[T], send: Send) -> T:
         flow.close()
 
 
+ARGUMENT: Mapping[str, Any] = {"argument": True}
+"""Metadata of a provider's field that callers in Python may give, whether or not a line can."""
+
+
 def option(
     default: Any = None,
     *,
@@ -282,14 +288,19 @@ def option(
     toggle: bool = False,
     parse: Callable[[str], Any] | None = None,
     factory: Callable[[], Any] | None = None,
+    address: bool = False,
+    settled: bool = False,
 ) -> Any:
     """Declare a provider's field that is also an option of the magic and the shell.
 
     ``flag`` defaults to the field's name with dashes. ``repeat`` collects ``K=V``
     pairs into a dictionary; ``toggle`` takes no value. ``parse`` turns the option's
     text into the field's value and raises ``ValueError`` with a sentence.
+    ``address``: it says where the real service is, so that a sandbox does without it.
+    ``settled``: it is told when the session opens and cannot be changed afterwards.
     """
     meta = {
+        **ARGUMENT,
         "option": True,
         "help": help,
         "flag": flag,
@@ -299,6 +310,8 @@ def option(
         "repeat": repeat,
         "toggle": toggle,
         "parse": parse,
+        "address": address,
+        "settled": settled,
     }
     if factory is not None:
         return field(default_factory=factory, metadata=meta)
@@ -350,6 +363,20 @@ class Provider(ABC):
     def account(self) -> str:
         """What tells two accounts at one ``url`` apart in the journal; never a key."""
         return ""
+
+    @property
+    def terms(self) -> dict[str, Any]:
+        """The fields that are settled when a session opens and say something; JSON-ready."""
+        found = {
+            each.name: getattr(self, each.name)
+            for each in dataclasses.fields(self)
+            if each.metadata.get("settled")
+        }
+        return {
+            name: dict(value) if isinstance(value, Mapping) else value
+            for name, value in found.items()
+            if value
+        }
 
     @property
     def holds_many(self) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
 
 from . import plan
 from .errors import SessionLost
@@ -19,11 +20,20 @@ class Unproved(Exception):
 MARGIN = 120.0  # seconds a session must still live to be worth resuming
 
 
-def unusable(session: Session, file: FileInfo, part_size: int | None, now: float) -> str:
+def unusable(
+    session: Session,
+    file: FileInfo,
+    part_size: int | None,
+    now: float,
+    terms: Mapping[str, Any] | None = None,
+) -> str:
     """Return why an old session cannot be resumed, "" when it can.
 
-    ``part_size`` is the one asked for, None for any; ``now`` is in Unix seconds.
+    ``part_size`` is the one asked for, None for any; ``now`` is in Unix seconds; ``terms``
+    are those a new session would be opened with.
     """
+    if session.file.name != file.name:
+        return f"it was begun under the name {session.file.name}; starting again"
     if session.file.size != file.size:
         return (
             f"{file.name} changed since (it had {session.file.size:,} bytes, now "
@@ -34,6 +44,13 @@ def unusable(session: Session, file: FileInfo, part_size: int | None, now: float
             f"another part size was asked for ({part_size:,} bytes, it was "
             f"{session.part_size:,}); starting again"
         )
+    wanted = dict(terms or {})
+    other = sorted(
+        name for name in {*session.terms, *wanted} if session.terms.get(name) != wanted.get(name)
+    )
+    if other:
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in other)
+        return f"it was begun with another {options}, which is settled at the start; starting again"
     if session.expires_at is not None and session.expires_at - now < MARGIN:
         return "the earlier session expired; starting again"
     return ""

@@ -104,7 +104,9 @@ class Studio(MemoryClient):
             request = answer or request
         return await super().send(request, count, patience)
 
-    def upload(self, data: bytes = DATA, *, source=None, refresh=None, provider=None, **options):
+    def upload(
+        self, data: bytes = DATA, *, source=None, refresh=None, provider=None, terms=None, **options
+    ):
         source = source or open_source(data, name="file.mp4")
         source.identity = "path:/file.mp4"
         provider = provider or self.provider
@@ -119,6 +121,7 @@ class Studio(MemoryClient):
             Options(**asked),
             [lambda event, progress: self.events.append(event)],
             refresh=refresh,
+            terms=terms or {},
             sleep=self.clock.sleep,
             now=self.clock.now,
             rng=random.Random(1),
@@ -404,6 +407,37 @@ def test_a_resume_that_is_impossible_says_why_and_begins_anew(change, reason):
     studio.arrived(data)
     assert re.search(reason, studio.told(Restarted)[0].reason)
     assert not studio.sandbox.unfinished(), "the old one is given up"
+
+
+@pytest.mark.parametrize(
+    ("name", "terms", "reason"),
+    [
+        ("file.mp4", {"expires_after": 3600}, "begun with another --expires-after"),
+        ("other.mp4", {}, "begun under the name file.mp4"),
+    ],
+)
+def test_a_session_opened_with_other_terms_is_not_gone_on_with(name, terms, reason):
+    """It would end with the old name, expiry or storage class, and look like success."""
+    studio = Studio()
+    asyncio.run(stopped_after(studio, 4))
+    upload = studio.upload(source=open_source(DATA, name=name), terms=terms)
+
+    result = asyncio.run(upload.run())
+
+    assert result.raw["file"]["filename"] == name
+    assert re.search(reason, studio.told(Restarted)[0].reason)
+    assert upload.session.terms == terms
+    assert not studio.sandbox.unfinished(), "the old one is given up"
+
+
+def test_a_session_opened_with_the_same_terms_is_gone_on_with():
+    studio, terms = Studio(), {"meta": {"a": "b"}}
+    asyncio.run(stopped_after(studio, 4, terms=terms))
+
+    studio.run(terms=terms)
+
+    assert len(studio.told(Started)[1].reused) == 4
+    assert not studio.told(Restarted)
 
 
 def test_a_session_the_server_forgot_begins_anew_once():

@@ -64,7 +64,10 @@ class OpenAI(Uploads):
     rules: Rules = RULES
     api_key: Secret = NO_KEY
     base_url: str = option(
-        "https://api.openai.com/v1", help="the API's address, up to /v1", aliases=("endpoint",)
+        "https://api.openai.com/v1",
+        help="the API's address, up to /v1",
+        aliases=("endpoint",),
+        address=True,
     )
     organization: str = option("", help="the organization that is billed (org-…)")
     project: str = option("", help="the project that owns the file (proj_…)")
@@ -130,6 +133,7 @@ class AzureOpenAI(Uploads):
         "",
         help="the resource's address (https://NAME.openai.azure.com)",
         aliases=("base-url",),
+        address=True,
     )
     # The first general version that has uploads, Azure OpenAI REST reference, read 2026-11.
     api_version: str = option("2024-10-21", help="the version in dated addresses")

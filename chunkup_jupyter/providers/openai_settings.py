@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from ..answers import clean
 from ..errors import InsecureConnection, InvalidUpload
-from ..model import FileInfo, Provider, option
+from ..model import ARGUMENT, FileInfo, Provider, option
 from ..secrets import Secret
 from ..units import parse_duration
 from ..wire import Request, encoded, is_loopback, json_request, shown
@@ -54,19 +54,22 @@ class Settings(Provider):
         help="delete the file after this time (1h to 30d)",
         metavar="TIME",
         parse=_expiry,
+        settled=True,
     )
     allow_insecure: bool = option(
         False, toggle=True, help="allow plain http to a host that is not this machine"
     )
-    md5: str | None = None
+    md5: str | None = field(default=None, metadata=ARGUMENT)
     """The file's MD5 in hex as the caller knows it; completing other bytes is refused."""
-    timeout: float | None = None
+    timeout: float | None = field(default=None, metadata=ARGUMENT)
     """Seconds an answer may take after the last byte was sent; None for the usual ones."""
-    extra_headers: Mapping[str, str] = field(default_factory=dict, hash=False)
+    extra_headers: Mapping[str, str] = field(default_factory=dict, hash=False, metadata=ARGUMENT)
     """Sent with every request; credentials and framing cannot be replaced."""
-    extra_query: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    extra_query: Mapping[str, Any] = field(default_factory=dict, hash=False, metadata=ARGUMENT)
     """Sent with every request."""
-    extra_body: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    extra_body: Mapping[str, Any] = field(
+        default_factory=dict, hash=False, metadata={**ARGUMENT, "settled": True}
+    )
     """More keys for the JSON that creates the upload."""
 
     def __post_init__(self) -> None:

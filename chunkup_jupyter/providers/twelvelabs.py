@@ -119,11 +119,19 @@ class TwelveLabs(Provider):
         help="another address of the API",
         aliases=("endpoint",),
         metavar="URL",
+        address=True,
     )
-    hls: bool = option(False, help="prepare the asset for streaming (HLS)", toggle=True)
-    thumbnail: bool = option(False, help="make a thumbnail of the asset", toggle=True)
+    hls: bool = option(
+        False, help="prepare the asset for streaming (HLS)", toggle=True, settled=True
+    )
+    thumbnail: bool = option(False, help="make a thumbnail of the asset", toggle=True, settled=True)
     meta: Mapping[str, Any] = option(
-        factory=dict, help="metadata of the asset", repeat=True, metavar="K=V"
+        factory=dict,
+        help="metadata of the asset",
+        aliases=("metadata",),
+        repeat=True,
+        metavar="K=V",
+        settled=True,
     )
     allow_insecure: bool = option(
         False, toggle=True, help="allow plain http to a host that is not this machine"
@@ -472,10 +480,12 @@ class TwelveLabs(Provider):
 
     def next_cell(self, result: Result) -> str:
         """Return a cell that uses the asset with TwelveLabs' own SDK."""
+        usual = type(self).__dataclass_fields__["base_url"].default
+        there = "" if self.base_url == usual else f', base_url="{self.base_url}"'
         head = (
             "import os\n"
             "from twelvelabs import TwelveLabs\n\n"
-            'client = TwelveLabs(api_key=os.environ["TWELVELABS_API_KEY"])\n'
+            f'client = TwelveLabs(api_key=os.environ["TWELVELABS_API_KEY"]{there})\n'
             f'asset_id = "{result.id}"\n'
         )
         return head + _NEXT.get(self.type, _NEXT["video"])
