@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote, urlencode
 
 from . import credentials as keys
 from . import plan as planning
@@ -19,7 +20,6 @@ from .journal import default_folder
 from .model import Provider
 from .pace import START
 from .plan import Plan
-from .secrets import Secret
 from .sources import Source, open_source
 from .transport import Policy
 from .units import parse_size
@@ -66,8 +66,8 @@ def destination(
     kind = providers.load(dest)
     declared = {field.name: field for field in dataclasses.fields(kind)}
     for name, value in fields.items():
-        if name not in declared or not declared[name].metadata.get("option"):
-            options = sorted(n for n, f in declared.items() if f.metadata.get("option"))
+        if name not in declared or not declared[name].metadata.get("argument"):
+            options = sorted(n for n, f in declared.items() if f.metadata.get("argument"))
             raise InvalidUpload(f"{kind.title} has no option {name!r}; it has {', '.join(options)}")
         parse = declared[name].metadata.get("parse")
         if parse is not None and isinstance(value, str):
@@ -77,7 +77,9 @@ def destination(
                 raise InvalidUpload(f"{name}: {error}") from None
     env: Mapping[str, str] = os.environ
     if sandbox:
-        env = open_sandbox(providers.scheme_of(dest)).sandbox.environment()
+        # It has its own address and keys, whatever the line says of the real service's.
+        env, key_env = open_sandbox(providers.scheme_of(dest)).sandbox.environment(), None
+        fields = {n: v for n, v in fields.items() if not declared[n].metadata.get("address")}
     values = given() if callable(given) else dict(given or {})
     found = keys.find(
         kind.needs,
@@ -203,19 +205,20 @@ def plan_for(order: Order, source: Source) -> Plan:
 def words_of(order: Order) -> list[str]:
     """Return destination and options as words of the magic's line."""
     words = [shlex.quote(order.dest)]
-    flags = {
-        field.name: field.metadata.get("flag")
-        for field in dataclasses.fields(order.provider)
-        if field.metadata.get("option")
-    }
+    declared = {field.name: field.metadata for field in dataclasses.fields(order.provider)}
     for name, value in order.spelled.items():
-        if value is None or isinstance(value, Secret):
+        about: Mapping[str, Any] = declared.get(name, {})
+        if value is None or (about and not about.get("option")):
+            continue  # unsaid, or nothing that a line can say
+        if value is False and about.get("toggle"):
             continue
-        flag = flags.get(name) or "--" + name.replace("_", "-")
+        flag = about.get("flag") or "--" + name.replace("_", "-")
         if value is False:
             words.append(f"--no-{flag[2:]}")
         elif value is True:
             words.append(flag)
+        elif isinstance(value, Mapping) and not about["repeat"]:
+            words.append(f"{flag} {shlex.quote(urlencode(value, quote_via=quote))}")
         elif isinstance(value, Mapping):
             words.extend(f"{flag} {shlex.quote(f'{k}={v}')}" for k, v in value.items())
         else:

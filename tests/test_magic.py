@@ -212,12 +212,21 @@ def test_a_typed_key_is_asked_for_and_kept_from_the_history(
     monkeypatch.setattr("getpass.getpass", lambda label: asked.append(label) or "sk-canary")
     monkeypatch.setattr(jobs, "start", start)
 
-    error = fails(shell, "%chunkup train.jsonl openai:fine-tune --ask-key")
+    error = fails(shell, "%chunkup train.jsonl openai:fine-tune --ask-key --no-sandbox")
 
     assert "far enough" in str(error)
     assert asked == ["OpenAI, OPENAI_API_KEY: "]
     assert given["api_key"].reveal() == "sk-canary"
     assert "sk-canary" not in repr(given) + repr(shell.user_ns)
+
+
+def test_a_sandbox_asks_for_no_key(shell: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has keys of its own: a real line can be tried with --sandbox added, as it stands."""
+    monkeypatch.setattr("getpass.getpass", lambda label: pytest.fail("asked"))
+
+    run(shell, "%chunkup train.jsonl openai:fine-tune --ask-key --sandbox")
+
+    assert shell.user_ns["_chunkup"].sandbox
 
 
 # -- failures

@@ -48,7 +48,10 @@ def steps(
     ``bind`` is given whatever a variable should hold: the result, or the job before its
     error is raised.
     """
-    options = {**line.arguments(), "credentials": ask(line) if line.ask_key else None}
+    options = {
+        **line.arguments(),
+        "credentials": ask(line) if line.ask_key and not line.sandbox else None,
+    }
     if choosing.is_many(line.sources, recursive=line.recursive):
         return (yield from _several(line, options, view, trail, bind))
     if line.include or line.exclude:

@@ -1,0 +1,97 @@
+"""What an order makes of its words: a sandbox's own address, fields for Python, the line again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from chunkup_jupyter.errors import InvalidUpload
+from chunkup_jupyter.orders import Order, destination, place, words_of
+from chunkup_jupyter.providers.openai import OpenAI
+from chunkup_jupyter.providers.oss import OSS
+from chunkup_jupyter.ui.grammar import parse
+
+
+def order(dest: str, **fields: Any) -> Order:
+    names = "name media_type part_size jobs verify wait_ready check key_env".split()
+    known = {name: fields.pop(name) for name in names if name in fields}
+    return place(dest, source="f", given=None, fields=fields, sandbox=True, **known)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"region": "cn-beijing"},
+        {"region": "cn-beijing", "endpoint": "internal"},
+        {"addressing": "virtual"},
+        {"addressing": "cname", "endpoint": "files.example.com"},
+    ],
+)
+def test_a_sandbox_stands_in_for_whatever_address_the_line_names(fields: dict[str, Any]) -> None:
+    """A real line with --sandbox added must never reach the real service."""
+    found = destination("oss://my-bucket/key", sandbox=True, fields=fields)
+
+    assert isinstance(found, OSS)
+    assert found.endpoint.startswith("http://127.0.0.1:")
+    assert not found.addressing
+
+
+def test_a_sandbox_stands_in_for_another_base_url_and_key() -> None:
+    found = destination(
+        "openai:batch",
+        sandbox=True,
+        key_env="NOT_SET_ANYWHERE",
+        fields={"base_url": "https://api.example/v1"},
+    )
+
+    assert isinstance(found, OpenAI)
+    assert found.base_url.startswith("http://127.0.0.1:")
+
+
+def test_fields_that_no_line_can_say_may_be_given_in_python() -> None:
+    made = order("openai:batch", md5="0" * 32, timeout=9, extra_headers={"X-Team": "vision"})
+
+    assert made.provider.md5 == "0" * 32  # type: ignore[attr-defined]
+    assert words_of(made) == ["openai:batch", "--sandbox"]
+
+
+@pytest.mark.parametrize("name", ["rules", "api_key", "nonsense"])
+def test_only_what_is_meant_for_callers_may_be_given(name: str) -> None:
+    with pytest.raises(InvalidUpload, match=f"no option '{name}'.*extra_headers"):
+        order("openai:batch", **{name: "x"})
+
+
+@pytest.mark.parametrize(
+    ("dest", "fields"),
+    [
+        ("oss://my-bucket/key", {"tagging": {"a": "b&c", "d": "e f=g"}, "meta": {"x": "1 2"}}),
+        ("oss://my-bucket/a key", {"storage_class": "IA", "no_clobber": True, "jobs": 3}),
+        ("twelvelabs:video", {"hls": True, "meta": {"x": "'"}, "wait_ready": False}),
+        ("openai:batch", {"expires_after": "7d", "part_size": 1 << 20, "name": "a b.jsonl"}),
+    ],
+)
+def test_the_line_that_resumes_says_the_same_again(dest: str, fields: dict[str, Any]) -> None:
+    made = order(dest, **fields)
+
+    line = parse(" ".join(["f", *words_of(made)]))
+
+    said = {**line.fields, **{name: getattr(line, name) for name in fields if name in line.given}}
+    again = order(line.dest, **said)
+    assert replace(again, refresh=made.refresh, provider=made.provider) == replace(
+        made, spelled=again.spelled
+    )
+    assert again.provider.terms == made.provider.terms
+
+
+def test_a_toggle_that_was_switched_off_in_python_is_no_word() -> None:
+    made = order("twelvelabs:video", hls=False)
+
+    assert words_of(made) == ["twelvelabs:video", "--sandbox"]
+
+
+def test_terms_are_what_a_session_settles() -> None:
+    made = order("oss://my-bucket/key", storage_class="IA", acl="private", meta={"a": "b"})
+
+    assert made.provider.terms == {"storage_class": "IA", "meta": {"a": "b"}}
