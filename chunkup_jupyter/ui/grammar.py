@@ -383,7 +383,14 @@ def _common(parser: argparse.ArgumentParser) -> None:
         "--media-type", "--mime-type", "--content-type", metavar="TYPE",
         help="guessed from the name",
     )  # fmt: skip
-    add("--verify", choices=VERIFY, metavar="auto|none", help="compare checksums (auto)")
+    add(
+        "--verify", "--checksum", choices=VERIFY, metavar="auto|none",
+        help="compare checksums (auto)",
+    )  # fmt: skip
+    add(
+        "--disable-crc64", dest="verify", action="store_const", const="none",
+        help=argparse.SUPPRESS,
+    )  # fmt: skip
     add("--wait-ready", action=toggle, help="wait until the provider has processed the file")
     add(
         "-n", "--dry-run", "--plan", "--no-execute", action="store_true",
@@ -524,7 +531,10 @@ def _verb(tokens: Sequence[str]) -> Line:
     )
     most = {"list": 0, "history": 0, "panel": 0, "providers": 0}.get(verb, 1)
     if len(line.words) > most:
-        raise BadLine(f"{verb} takes {'one word' if most else 'no words'} at most")
+        raise BadLine(
+            f"{verb} takes {'one word at most' if most else 'no words'}; "
+            f"a file of that name is written ./{verb}"
+        )
     if verb == "show" and not line.words:
         raise BadLine("show what? `list` has the names")
     return line
