@@ -47,10 +47,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run() -> NoReturn:
     """Be the ``chunkup`` program."""
-    status = main()
-    # Where a pipe was closed early there is nobody to tell.
-    with contextlib.suppress(BrokenPipeError):
+    try:
+        status = main()
         sys.stdout.flush()
+    except BrokenPipeError:
+        # `chunkup --help | head`: nobody reads on. Python would flush once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = FAILED
     sys.exit(status)
 
 

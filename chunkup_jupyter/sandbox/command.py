@@ -217,7 +217,7 @@ def _announce(provider: str, base_url: str, sandbox: Sandbox) -> None:
     ready = {"provider": provider, "base_url": base_url, "pid": os.getpid(), **sandbox.announce()}
     sys.stdout.write(json.dumps(ready) + "\n")
     sys.stdout.flush()
-    _say(f"A {provider} sandbox is up; everything sent to it is deleted when it ends.")
+    _say(f"The {provider} sandbox is up; everything sent to it is deleted when it ends.")
     for line in _POINTERS.get(provider, ()):
         _say("  " + line.format(base_url=base_url, base=sandbox.base, **sandbox.announce()))
 
