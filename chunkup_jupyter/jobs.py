@@ -33,6 +33,7 @@ from .wire import HttpClient
 _jobs: dict[int, Job] = {}
 _numbers = itertools.count(1)
 _KEPT = 100  # ended jobs that are remembered
+_BEAT = 0.25  # seconds
 
 
 def start(
@@ -294,8 +295,14 @@ class Job:
         if background.on_loop() and not self._done.done():
             raise RuntimeError("waiting for a job on the background thread would never end")
         self._refuse_to_wait(awaiting=False)
+        deadline = None if timeout is None else time.monotonic() + timeout
         try:
-            return self._done.result(timeout)
+            # A heartbeat here, too: an interrupt that reaches another thread, and any on
+            # Windows, is heard only by one who is not asleep for good.
+            while not self.settle(_BEAT if deadline is None else min(_BEAT, _left(deadline))):
+                if deadline is not None and not _left(deadline):
+                    raise TimeoutError(f"{self.name} is still on its way; it goes on")
+            return self._done.result()
         except UploadInterrupted:
             raise
         except KeyboardInterrupt:
@@ -543,6 +550,10 @@ class Job:
 
     def _cancelled(self) -> UploadCancelled:
         return UploadCancelled(f"{self.name}: cancelled; nothing of it is kept")
+
+
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
 
 
 def _remember(job: Job) -> None:
