@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from chunkup_jupyter import journal
+from chunkup_jupyter import jobs, journal
 from chunkup_jupyter.journal import Creating, Entry, Key, Ledger
 from chunkup_jupyter.ui import form, grammar
 from chunkup_jupyter.ui.form import Answers
@@ -231,6 +231,15 @@ def test_a_typed_key_is_used_and_never_becomes_state(page: Page) -> None:
     assert CANARY not in repr(vars(page.panel))
 
 
+def test_a_key_is_taken_out_of_the_message_that_brought_it(page: Page) -> None:
+    """The kernel may keep a message, and others may look at it."""
+    message = {"t": "secret", "scheme": "openai", "field": "api_key", "key": CANARY, "n": 500}
+
+    page.panel._handle_custom_msg(message, [])
+
+    assert CANARY not in repr(message)
+
+
 def test_a_typed_key_can_be_forgotten(page: Page) -> None:
     page.ask("secret", scheme="openai", field="api_key", key=CANARY, form=openai())
 
@@ -289,15 +298,26 @@ def test_what_could_not_start_can_be_retried(page: Page, home: Path) -> None:
     until(lambda: page.panel.view.heads[0]["state"] == "completed")
 
 
-def test_few_are_on_their_way_at_a_time_and_all_arrive(page: Page, home: Path) -> None:
+def test_few_are_on_their_way_at_a_time_and_all_arrive(
+    page: Page, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     names = [f"f{n}.jsonl" for n in range(7)]
     for name in names:
         (home / name).write_bytes(LINE * 20)
+    begin, active = jobs.start, []
+
+    def start(*args: Any, **options: Any) -> Any:
+        job = begin(*args, **options)
+        active.append(sum(not one.state.ended for one in [job, *page.panel.jobs]))
+        return job
+
+    monkeypatch.setattr(jobs, "start", start)
 
     page.ask("start", form=openai(*names))
     until(lambda: len(page.panel.jobs) == 7 and all(job.done() for job in page.panel.jobs))
 
     assert [job.state.value for job in page.panel.jobs] == ["completed"] * 7
+    assert max(active) <= 2
 
 
 def test_a_file_picked_in_the_browser_is_uploaded_and_then_let_go(page: Page) -> None:

@@ -97,6 +97,17 @@ def test_a_retried_part_stays_marked_until_it_moves_again() -> None:
     assert levels(board)[0] not in (RETRYING, READING)
 
 
+def test_a_part_that_is_done_stays_done() -> None:
+    """A reading of the bytes in flight may be older than the end of a part in it."""
+    job = PretendJob(2)
+    board = board_of(job)
+    job.start()
+    job.tell(PartDone(job.receipt(1)))
+    job.tell(PartSent({1: MIB, 2: 0}))
+
+    assert levels(board) == [DONE, READING]
+
+
 @pytest.mark.parametrize(
     ("event", "level"), [(Failed(Refused("no")), FAILED), (Stopped(), QUEUED)], ids=str
 )

@@ -109,7 +109,15 @@ def test_a_lost_answer_is_asked_for_again_in_smaller_blocks(
     got = everything(page.source)
 
     assert got == page.data
-    assert min(size for _, size in page.asked) <= MIB // 2
+    assert MIB // 2 in [size for _, size in page.asked]
+
+
+def test_blocks_are_asked_for_whole_whatever_the_reader_takes() -> None:
+    page = Page(noise(9 * MIB))
+
+    everything(page.source, step=100 << 10)
+
+    assert all(size >= MIB for _, size in page.asked)
 
 
 def test_a_range_may_be_read_again() -> None:
@@ -271,6 +279,47 @@ def test_blocks_bring_every_byte_in_whatever_order_and_however_often_answers_com
             blocks.again(smaller=False)  # everything was lost
 
     assert at == size
+
+
+def test_a_late_large_answer_takes_only_the_place_of_the_small_one() -> None:
+    blocks = Blocks(100, 40)
+    blocks.wanted(0, 10, 0.0)
+    blocks.again()
+    blocks.block = 20
+    blocks.wanted(0, 10, 0.0)
+
+    blocks.answer(0, memoryview(bytes(40)), 0.0)
+
+    assert len(blocks.there[0]) == 20
+    assert blocks.take(0, 30) is None
+
+
+def test_what_somebody_reads_is_not_dropped_to_make_room() -> None:
+    blocks = Blocks(1 << 40)
+    for at in range(0, HELD, MOST):
+        blocks.there[at] = memoryview(bytes(MOST))
+
+    blocks.wanted(1 << 30, MOST, 0.0, [(0, MOST)])
+
+    assert 0 in blocks.there
+    assert MOST not in blocks.there
+
+
+def test_a_reader_ahead_takes_nothing_from_one_behind() -> None:
+    page = Page(noise(40 * MIB), lose=lambda n: n == 1)
+
+    async def read() -> tuple[bytes, bytes]:
+        behind = asyncio.create_task(page.source.read(0, 2 * MIB))
+        await until(lambda: 0 in page.source._blocks.there)
+        ahead = bytes(await page.source.read(30 * MIB, MIB))
+        page.source.answered(MIB, memoryview(page.data[MIB : 2 * MIB]))
+        return bytes(await behind), ahead
+
+    behind, ahead = asyncio.run(asyncio.wait_for(read(), 10))
+
+    assert behind == page.data[: 2 * MIB]
+    assert ahead == page.data[30 * MIB : 31 * MIB]
+    assert [start for start, _ in page.asked].count(0) == 1
 
 
 def test_memory_stays_within_its_bound_when_the_reader_is_slow() -> None:

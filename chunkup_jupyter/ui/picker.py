@@ -77,9 +77,10 @@ class Blocks:
         """
         asks: list[tuple[int, int]] = []
         ahead = min(self.size, max(start + size, start + WINDOW * self.block))
-        for first, end in self._gaps(start, ahead):
+        for first, end in self._gaps(start, self.size):
             at = first
-            while at < end:
+            # Whole blocks only: one is asked for when it begins within the window.
+            while at < min(end, ahead):
                 step = min(self.block, end - at)
                 needed = at < start + size
                 room = self._make_room(step, [*reading, (start, ahead)])
@@ -90,6 +91,8 @@ class Blocks:
                 self.asked[at] = step
                 asks.append((at, step))
                 at += step
+            if at >= ahead:
+                break
         return asks
 
     def answer(self, start: int, data: memoryview, now: float) -> bool:

@@ -41,7 +41,8 @@ class Widget:
         self._job = job
         self._view = LiveView(on_end=self._replace)
         # Shown before it moves: what is sent to a view that is not there is lost.
-        bundle = dict(self._view._repr_mimebundle_()[0])
+        shows: Any = self._view
+        bundle = dict(shows._repr_mimebundle_()[0])
         bundle["text/plain"] = words.marked(f"{job.name}: uploading to {job.target}", job.sandbox)
         self._publish(bundle, update=False)
         self._view.follow(job, self._board)

@@ -51,8 +51,8 @@ class Chromium:
 
     def __init__(self, folder: Path) -> None:
         self._numbers = itertools.count(1)
-        command = [lab.CHROMIUM, "--headless=new", "--no-sandbox", "--remote-debugging-port=0",
-                   f"--user-data-dir={folder}", "--remote-allow-origins=*", "about:blank"]  # fmt: skip
+        options = "--headless=new --no-sandbox --remote-debugging-port=0 --remote-allow-origins=*"
+        command = [lab.CHROMIUM, *options.split(), f"--user-data-dir={folder}", "about:blank"]
         self.process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
         port_file = folder / "DevToolsActivePort"
         lab.until(lambda: port_file.exists() and port_file.read_text(), 20)
