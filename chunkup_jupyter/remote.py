@@ -136,7 +136,7 @@ def open_file(file: Any, name: str | None = None) -> RemoteSource | MemorySource
 
 def _opened(far: Far, url: str, name: str | None) -> RemoteSource | MemorySource | PathSource:
     called = name or unquote(plain(url).rstrip("/").rpartition("/")[2])
-    if not called or plain(url).endswith("://" + called):
+    if not called or (is_web(url) and plain(url).endswith("://" + called)):
         far.close()
         raise NameNeeded(f"{shown(url)} names no file; give --name (name=…)")
     try:

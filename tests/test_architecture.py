@@ -74,7 +74,7 @@ MAY_IMPORT = {
     "batch": "errors events plan remote choosing background results orders jobs wire",
     "conformance": f"{PURE} engine transport journal sources sandbox sandbox/*",
     "ui/*": (
-        "jobs batch choosing by_hand orders results credentials journal providers answers events model plan sources errors "
+        "jobs batch choosing remote by_hand orders results credentials journal providers answers events model plan sources errors "
         "units secrets sandbox ui/*"
     ),
     "__main__": (

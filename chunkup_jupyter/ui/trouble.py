@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from .. import errors, units
+from .. import errors, remote, units
 from ..events import Progress
 from . import words
 
@@ -63,7 +63,8 @@ def screen(
         return words.marked(f"✗ {words.shown(error)}", sandbox)
     found = rows(error, job, prompt=prompt)
     if job is None and sources[0]:
-        found[0] = ("What", f"{', '.join(sources[0])} → {sources[1]} was not started")
+        named = ", ".join(map(remote.shown, sources[0]))  # a query may be a password
+        found[0] = ("What", f"{named} → {sources[1]} was not started")
     if bound:
         found.append(("Job", f"the job is in {' and '.join(bound)}; its .error is this error"))
     if not debug and not isinstance(error, errors.InvalidUpload):
