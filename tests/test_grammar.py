@@ -55,6 +55,24 @@ def test_sources_come_before_the_destination() -> None:
     assert (line.jobs, line.part_size) == (8, 16 << 20)
 
 
+def test_folders_and_patterns_bring_their_choices() -> None:
+    line = parse("-r data '*.csv' oss://bucket/dir/ --include '*.csv' --include=a --exclude x")
+
+    assert line.sources == ("data", "*.csv")
+    assert line.choices() == {
+        "recursive": True, "include": ("*.csv", "a"), "exclude": ("x",), "files": 2,
+    }  # fmt: skip
+    assert "--name is for one file" in refused("-r data oss://bucket/dir/ --name x")
+
+
+def test_the_last_word_is_the_destination_whatever_the_first_looks_like() -> None:
+    line = parse("s3://from/a.bin oss://from/b.bin https://host/c?x=1 oss://bucket/dir/")
+
+    assert line.sources == ("s3://from/a.bin", "oss://from/b.bin", "https://host/c?x=1")
+    assert line.dest == "oss://bucket/dir/"
+    assert "no provider is called 's3'" in refused("a.bin s3://bucket/key")
+
+
 def test_a_drive_letter_is_no_scheme() -> None:
     line = parse(["C:\\data\\a.jsonl", "openai:batch"])
 

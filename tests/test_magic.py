@@ -179,6 +179,49 @@ def test_one_failure_does_not_stop_the_others_but_fails_the_cell(shell: Any) -> 
     assert "1 of 2 uploads failed: gone.jsonl" in str(error)
 
 
+def test_the_screen_names_each_that_failed_and_its_reason(shell: Any) -> None:
+    error = fails(shell, "some = %chunkup gone.jsonl 'no?pe.jsonl' *.jsonl openai:fine-tune")
+    assert "nothing matches no?pe.jsonl" in shown_for(error)
+
+    error = fails(shell, "%chunkup gone.jsonl *.jsonl big.bin openai:fine-tune")
+
+    title, *rest = shown_for(error).splitlines()
+    assert title == "[sandbox] ✗ 2 of 4 files did not arrive at openai:fine-tune"
+    assert any("gone.jsonl" in line and "there is no file" in line for line in rest)
+    assert any("big.bin" in line and "must end in .jsonl" in line for line in rest)
+    assert any("_chunkup" in line and ".retry()" in line for line in rest)
+    assert len(rest) <= 6
+
+
+def test_a_pattern_gives_a_sequence_whatever_it_matches(shell: Any) -> None:
+    found = run(shell, "%chunkup tr*.jsonl openai:fine-tune")
+
+    assert [one.name for one in found] == ["train.jsonl"]
+
+
+def test_a_folder_goes_with_its_paths(shell: Any, folder: Path) -> None:
+    (folder / "tree" / "deep").mkdir(parents=True)
+    (folder / "tree" / "deep" / "a.txt").write_text("x")
+
+    found = run(shell, "%chunkup -r tree oss://bucket/dir/")
+
+    assert found.ids == ["oss://bucket/dir/deep/a.txt"]
+    assert isinstance(fails(shell, "%chunkup tree oss://bucket/dir/"), OSError)
+
+
+def test_several_detached_are_one_batch(shell: Any) -> None:
+    batch = run(shell, "%chunkup *.jsonl openai:fine-tune -b")
+
+    assert batch is shell.user_ns["_chunkup"]
+    assert len(batch.result(30).check()) == 2
+
+
+def test_a_dry_run_of_several_plans_each(shell: Any) -> None:
+    plans = run(shell, "%chunkup *.jsonl openai:fine-tune -n")
+
+    assert [plan.file.name for plan in plans] == ["my data.jsonl", "train.jsonl"]
+
+
 def test_several_files_need_a_place_for_several(shell: Any) -> None:
     error = fails(shell, "%chunkup train.jsonl big.bin oss://bucket/key")
 

@@ -86,6 +86,31 @@ def test_several_files_print_an_id_a_line_and_one_failure_fails(folder: Path) ->
     assert "gone.jsonl" in err
 
 
+def test_a_folder_prints_an_id_a_line_and_its_progress_elsewhere(folder: Path) -> None:
+    (folder / "tree" / "deep").mkdir(parents=True)
+    for name in ("b.txt", "deep/a.txt", "c.log"):
+        (folder / "tree" / name).write_text("x")
+
+    status, out, err = chunkup(
+        folder, "-r", "tree", "oss://bucket/dir/", "--exclude", "*.log", "--sandbox"
+    )
+
+    assert status == 0, err
+    assert out == "oss://bucket/dir/b.txt\noss://bucket/dir/deep/a.txt\n"
+    assert err.splitlines()[-1] == "[sandbox] 2 files → oss://bucket/dir/: 2 of 2 files · 2 B"
+
+
+def test_a_signed_address_is_not_repeated(folder: Path) -> None:
+    source = "http://127.0.0.1:9/a.bin?sig=canary"
+
+    for words in ([source], [source, "train.jsonl"]):
+        status, out, err = chunkup(folder, *words, "openai:user_data", "--sandbox")
+
+        assert status == 1
+        assert "http://127.0.0.1:9/a.bin" in err
+        assert "canary" not in out + err
+
+
 def test_a_dry_run_prints_the_plan(folder: Path) -> None:
     status, out, err = chunkup(folder, "big.bin", "oss://bucket/key", "--sandbox", "--dry-run")
 
