@@ -301,7 +301,8 @@ class HttpClient:
         )
         self._transports: dict[str, httpx.AsyncBaseTransport] = {}
         self._unhurried: set[str] = set()  # hosts that only the stock transport trusts
-        self._step = 64 << 10
+        self._step = 64 << 10  # bytes handed over at once
+        self._quick = 0  # how many times in a row that was done at once
 
     async def send(
         self, request: Request, count: Count | None = None, patience: Patience = Patience()
@@ -445,9 +446,12 @@ class _Exact(httpx.URL):
 # megabytes in the kernel and the answer seems late.
 _SOCKET_OPTIONS: list[Any] = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
 if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-    _SOCKET_OPTIONS.append((socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 1 << 20))
+    _SOCKET_OPTIONS.append((socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 128 << 10))
 
 _STEPS = (16 << 10, 1 << 20)  # bytes: the least and the most handed over at once
+# How many quick steps make the next ones larger: the first few only fill buffers, and
+# a large step would take a slow link longer than it may stand still.
+_GROWS = 16
 
 
 class _Watch:
@@ -548,9 +552,11 @@ class _Outgoing(httpx.AsyncByteStream):
             yield piece
             took = now() - began
             if took > 1.0:
-                client._step = max(_STEPS[0], client._step // 2)
+                client._step, client._quick = max(_STEPS[0], client._step // 2), 0
             elif took < 0.1:
-                client._step = min(_STEPS[1], client._step * 2)
+                client._quick += 1
+                if client._quick % _GROWS == 0:
+                    client._step = min(_STEPS[1], client._step * 2)
             self._watch.moved()
             if self._count is not None and not last:
                 self._count(len(piece))

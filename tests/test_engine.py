@@ -148,6 +148,10 @@ def is_part(request: Request) -> bool:
     return bool(re.search(r"/parts$|partNumber=|/storage/", request.url))
 
 
+def is_report(request: Request) -> bool:
+    return request.method == "POST" and bool(re.search(r"/multipart-uploads/[^/]+$", request.url))
+
+
 async def stopped_after(studio: Studio, parts: int, cancel: bool = False, **options) -> Upload:
     """Run until so many parts are done and another is on its way; then stop."""
     upload = studio.upload(jobs=1, **options)
@@ -157,6 +161,8 @@ async def stopped_after(studio: Studio, parts: int, cancel: bool = False, **opti
         if is_part(request) and upload.progress.parts_done == parts:
             hanging.set()
             await asyncio.sleep(60)
+        elif upload.provider.rules.report_every == 1 and is_report(request):
+            await asyncio.sleep(60)  # still at it when everything ends
 
     studio.hook = hook
     task = asyncio.create_task(upload.run())
@@ -246,6 +252,37 @@ def test_a_pause_at_the_very_end_holds_the_completion():
     studio.arrived()
 
 
+def test_a_pause_with_nothing_left_to_send_holds_the_completion_too():
+    studio = Studio()
+
+    async def unfinished(request):
+        if request.url.endswith("/complete"):
+            return Response(403, content=b"{}", url=request.url)
+        return None
+
+    async def story():
+        with pytest.raises(AuthError):
+            await studio.upload().run()
+        studio.hook = None
+        upload = studio.upload()
+        upload.listeners.append(
+            lambda event, progress: upload.pause() if isinstance(event, Started) else None
+        )
+        task = asyncio.create_task(upload.run())
+        for _ in range(500):
+            await asyncio.sleep(0)
+        await asyncio.sleep(0.2)
+        assert upload.progress.state is State.PAUSED
+        upload.resume()
+        await task
+
+    studio.hook = unfinished
+    asyncio.run(story())
+
+    studio.arrived()
+    assert len(studio.parts()) == 10
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_stopped_upload_goes_on_where_it_was(kind):
     studio = Studio(kind)
@@ -317,6 +354,7 @@ def test_a_stopped_upload_can_be_cancelled_before_it_has_begun_again():
 
     async def story():
         upload = studio.upload()
+        upload._preflight = lambda: asyncio.sleep(60)  # a long look at a large file
         task = asyncio.create_task(upload.run())
         await asyncio.sleep(0)
         upload.cancel()
@@ -335,7 +373,8 @@ def test_nothing_is_left_running_whatever_ends_it():
         studio = Studio("twelvelabs")
 
         async def story(studio=studio, cancel=cancel):
-            await stopped_after(studio, 4, cancel)
+            rules = replace(studio.provider.rules, report_every=1)
+            await stopped_after(studio, 4, cancel, provider=replace(studio.provider, rules=rules))
             return asyncio.all_tasks() - {asyncio.current_task()}
 
         assert asyncio.run(story()) == set()
@@ -726,7 +765,7 @@ def test_finished_parts_are_reported_in_batches():
     reports = [
         len(json.loads(request.content)["completed_chunks"])
         for request in studio.sent
-        if request.method == "POST" and re.search(r"/multipart-uploads/[^/]+$", request.url)
+        if is_report(request)
     ]
     assert reports == [4, 4, 2]
 
@@ -736,7 +775,7 @@ def test_a_report_that_is_refused_is_the_error_that_is_met(recwarn):
     provider = replace(studio.provider, rules=replace(studio.provider.rules, report_every=2))
 
     async def hook(request):
-        if request.method == "POST" and re.search(r"/multipart-uploads/[^/]+$", request.url):
+        if is_report(request):
             return Response(403, content=b"{}", url=request.url)
         return None
 
