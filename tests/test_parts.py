@@ -510,3 +510,33 @@ def test_completing_cannot_be_paused() -> None:
     job.tell(Completing())
 
     assert board.head(0)["can"] == ("cancel",)
+
+
+def test_the_output_of_a_cell_is_a_widget_while_it_runs_and_html_when_it_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from chunkup_jupyter.ui.widget import Widget
+
+    shown: list[tuple[bool, dict[str, Any]]] = []
+    monkeypatch.setattr(
+        Widget, "_publish", lambda self, bundle, *, update: shown.append((update, bundle))
+    )
+    job = PretendJob(2, name="<b>.bin")
+    output = Widget()
+    job.subscribe(output)
+    output.follow(job)
+    job.start()
+    for number in (1, 2):
+        job.tell(PartDone(job.receipt(number)))
+    job.finish()
+    output.close()
+    output.close()
+
+    (first, running), (last, ended) = shown
+    assert not first
+    assert "application/vnd.jupyter.widget-view+json" in running
+    assert running["text/plain"] == "<b>.bin: uploading to openai:fine-tune"
+    assert last
+    assert set(ended) == {"text/html", "text/plain"}
+    assert "file-abc123" in ended["text/html"]
+    assert "<b>.bin" not in ended["text/html"]
