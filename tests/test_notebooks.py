@@ -60,7 +60,7 @@ PROMISES = {
         r"embedding of 512 numbers",
         r"(?s)chunkup +[\d.]+ s.*twelvelabs helper +[\d.]+ s",
         r"page\.mp4 is no video but text",
-        r"(?s)\w+ processing\n\w+ ready",
+        r"\w+ processing\s+\w+ ready",
         r"0 assets are left",
     ],
     "05_survive_a_crash": [
