@@ -61,10 +61,12 @@ def start(
 ) -> Job:
     """Begin an upload in the background and return its ``Job`` at once.
 
-    ``source`` is a path, bytes (with ``name``), or a binary file object; ``dest`` a
-    destination such as ``"openai:fine-tune"``, ``"oss://bucket/key"`` or
-    ``"twelvelabs:video"``, or a provider. Running the same call again after a crash
-    continues where it stopped; ``fresh`` begins anew.
+    ``source`` is a path, a URL that fsspec opens (``s3://…``), bytes (with ``name``), or a
+    binary file object, which goes up from its first byte to its last, wherever it was read
+    to (several files go with ``start_many``); ``dest`` is a destination such as
+    ``"openai:fine-tune"``, ``"oss://bucket/key"`` or ``"twelvelabs:video"``, or a provider.
+    Running the same call again after a crash continues where it stopped; ``fresh`` begins
+    anew.
 
     ``jobs`` parts are in the air at once (None: found by trying); ``part_size`` is in
     bytes or ``"16M"``; ``verify`` is "auto" or "none"; ``wait_ready`` waits until the
@@ -127,7 +129,10 @@ def upload(
 
 
 def plan(source: Any, dest: str | Provider, **options: Any) -> Plan:
-    """Return what ``start`` with the same arguments would do. Sends no request."""
+    """Return what ``start`` with the same arguments would do.
+
+    Sends no request to the provider; a source that is elsewhere is asked for its size.
+    """
     options.pop("listeners", None)
     return plan_of(placed(source, dest, options))
 
