@@ -456,6 +456,8 @@ class Job:
         await asyncio.sleep(0)  # a task cancelled before its first step would tidy nothing up
         self._task = task
         if self._wanted:  # asked to end before it began
+            if self._wanted == "cancel":  # its own turn on the loop may come after the task's
+                upload.cancel()
             task.cancel()
         outcome: UploadResult | BaseException
         try:

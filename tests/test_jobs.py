@@ -187,6 +187,26 @@ def test_a_job_may_be_ended_before_it_has_begun(place, tmp_path, verb):
     place.arrived(random_bytes())
 
 
+def test_a_cancel_stays_one_though_the_loop_hears_of_it_late(place, monkeypatch):
+    """The upload's first step may come between the wish and the loop's hearing of it."""
+
+    class Deaf:
+        def call_soon_threadsafe(self, callback):
+            pass
+
+    held = []
+    with monkeypatch.context() as patched:
+        patched.setattr(background, "submit", held.append)
+        job = place.start(random_bytes())
+    patched.setattr(job, "_loop", Deaf())
+    job.cancel()
+
+    background.submit(held[0])
+
+    with pytest.raises(errors.UploadCancelled):
+        job.result(10)
+
+
 def test_a_stopped_job_can_be_cancelled_and_leaves_nothing(place, tmp_path):
     job = hanging(place, state=tmp_path)
     job.stop()
