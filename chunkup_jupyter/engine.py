@@ -199,6 +199,8 @@ class Upload:
                 # Nothing of it can be used again, and sessions cost money.
                 await _undisturbed(self._abort())
                 self.journal.discard()
+            elif _said_no(cause) and self.journal.replay().session is None:
+                self.journal.discard()  # no session came about: there is nothing to go on with
             else:
                 self.journal.close()
             self._emit(Failed(cause))
@@ -608,6 +610,11 @@ async def _undisturbed(work: Coroutine[Any, Any, None]) -> None:
     while not task.done():
         with suppress(asyncio.CancelledError):
             await asyncio.shield(task)
+
+
+def _said_no(error: BaseException) -> bool:
+    """Say whether the server refused, so that nothing happened behind our back."""
+    return isinstance(error, ProviderError) and 400 <= (error.status or 0) < 500
 
 
 def _first_cause(error: BaseException) -> BaseException:

@@ -19,6 +19,7 @@ from chunkup_jupyter.errors import (
     IntegrityError,
     OutcomeUnknown,
     ProtocolError,
+    ProviderError,
     Refused,
     SourceChanged,
 )
@@ -477,6 +478,21 @@ def test_a_session_opened_with_the_same_terms_is_gone_on_with():
 
     assert len(studio.told(Started)[1].reused) == 4
     assert not studio.told(Restarted)
+
+
+@pytest.mark.parametrize(("status", "left"), [(400, False), (401, False), (500, True)])
+def test_an_upload_refused_at_once_leaves_nothing_to_go_on_with(status, left):
+    """After a 500 a session may exist whose id was never learned: that is kept in mind."""
+    studio = Studio()
+
+    async def hook(request):
+        return Response(status, content=b"{}", url=request.url)
+
+    studio.hook = hook
+    with pytest.raises(ProviderError):
+        studio.run()
+
+    assert bool(studio.lines.load()) is left
 
 
 def test_a_session_the_server_forgot_begins_anew_once():
