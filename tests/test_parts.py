@@ -200,7 +200,7 @@ def test_a_note_is_one_line_and_short() -> None:
 
 
 def test_ten_thousand_parts_all_changing_cost_two_milliseconds_a_tick() -> None:
-    """Measured 1.1 ms (2026-11); a machine half as fast may run these tests, too."""
+    """Measured 0.2 ms of CPU (2026-11): so many changes are sent as all levels at once."""
     job = PretendJob(10_000, part_size=MIB)
     board = board_of(job)
     view = LiveView()
@@ -216,7 +216,7 @@ def test_ten_thousand_parts_all_changing_cost_two_milliseconds_a_tick() -> None:
         view._tick()
         took.append(time.thread_time() - began)
 
-    assert min(took) < 0.003
+    assert min(took) < 0.002
 
 
 # -- the widget, with a comm that only remembers
