@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from chunkup_jupyter.errors import SourceChanged, SourceGone
 from chunkup_jupyter.sources import Source
 from chunkup_jupyter.ui import picker
-from chunkup_jupyter.ui.picker import HELD, MOST, Blocks, BrowserSource, Picker
+from chunkup_jupyter.ui.blocks import HELD, MOST, Blocks
+from chunkup_jupyter.ui.picker import BrowserSource, Picker
 
 MIB = 1 << 20
 
