@@ -32,6 +32,7 @@ from chunkup_jupyter.events import (
     Started,
     State,
     Stopped,
+    Warned,
 )
 from chunkup_jupyter.model import FileInfo, PartReceipt, Result, Session
 from chunkup_jupyter.plan import Plan, part_at
@@ -552,6 +553,33 @@ def test_a_log_gets_a_line_for_each_state_and_now_and_then_one() -> None:
         "complete",
     ]
     assert lines[2].endswith("4.19 MB of 10.5 MB · 4 of 10 parts")
+
+
+@pytest.mark.parametrize("view", [bars.Bar, bars.Log])
+def test_a_warning_is_printed_once_whenever_it_came(view: Any) -> None:
+    file, job = Terminal(), a_job(sandbox=True)
+    job.progress = after(Warned("no such purpose is known here"), start=job.progress)
+    shown = view(file)
+
+    shown.follow(job)
+    play(shown, job, [Started(session()), Warned("the session closes too early"), Completing()])
+    shown.close()
+
+    for text in ("no such purpose is known here", "the session closes too early"):
+        assert file.getvalue().count(f"[sandbox] Warning: {text}") == 1
+
+
+def test_warnings_stay_with_what_an_upload_leaves_behind() -> None:
+    job = a_job()
+    moving = after(Warned("<b>doubtful</b>"), Started(session()))
+    done = after(Completing(), Completed(DONE), start=moving)
+    failed = after(Failed(HELD_BACK), start=moving)
+
+    frames = [live.live_html(job, moving, Story())]
+    frames += [cards.ended_html(job, end, None) for end in (moving, done, failed)]
+
+    assert all("&lt;b&gt;doubtful&lt;/b&gt;" in frame for frame in frames)
+    assert "warning: <b>doubtful</b>" in cards.ended_text(job, done, None)
 
 
 def test_the_view_fits_where_it_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,6 +53,8 @@ class Bar:
         self._lock = threading.Lock()
         self._last: Progress | None = None
         self._bar: Any = None
+        self._mark = ""
+        self._warned = 0
         self._closed = False
 
     def follow(self, job: Any) -> None:
@@ -67,7 +69,7 @@ class Bar:
             def format_dict(self) -> dict[str, Any]:
                 return {**super().format_dict, "percent": self.percent}
 
-        mark = "[sandbox] " if job.sandbox else ""
+        mark = self._mark = "[sandbox] " if job.sandbox else ""
         with self._lock:
             self._bar = Total(
                 desc=f"{mark}{job.name} → {job.target}",
@@ -82,6 +84,7 @@ class Bar:
                 bar_format="{desc} {percent:3d}%|{bar}| {n_fmt}/{total_fmt} "
                 "[{elapsed}<{remaining}, {rate_fmt}{postfix}]",
             )
+            self._warn(self._last or job.progress)
             self._draw(self._last or job.progress)
 
     def __call__(self, event: Event, progress: Progress) -> None:
@@ -93,6 +96,7 @@ class Bar:
                 # Bytes of an earlier run are no speed of this one.
                 self._bar.initial = progress.reused
                 self._bar.total = progress.total or self._bar.total
+            self._warn(progress)
             self._draw(progress)
 
     def close(self) -> None:
@@ -102,6 +106,12 @@ class Bar:
                 self._closed = True
                 self._draw(self._last, force=True)
                 self._bar.close()
+
+    def _warn(self, progress: Progress) -> None:
+        """Put warnings above the bar, each once."""
+        for _, text in words.warnings(progress)[self._warned :]:
+            self._bar.write(f"{self._mark}Warning: {text}", file=self._file)
+        self._warned = len(progress.warnings)
 
     def _draw(self, progress: Progress | None, *, force: bool = False) -> None:
         if progress is None:
@@ -128,6 +138,7 @@ class Log:
         self._job: Any = None
         self._said: tuple[State, int] | None = None
         self._at = 0.0
+        self._warned = 0
         self._lock = threading.Lock()
 
     def follow(self, job: Any) -> None:
@@ -148,6 +159,9 @@ class Log:
 
     def _say(self, progress: Progress, *, always: bool = False) -> None:
         with self._lock:
+            for _, text in words.warnings(progress)[self._warned :]:
+                self._print(f"Warning: {text}")
+            self._warned = len(progress.warnings)
             now, said = self._clock(), (progress.state, progress.percent)
             moved = said != self._said and now - self._at >= LOG_EVERY
             if not always and not moved and self._said and self._said[0] is progress.state:

@@ -94,6 +94,7 @@ def progress_html(progress: Progress, *, name: str = "", target: str = "") -> st
         rows.append(("Session", escape(text)))
     if progress.note:
         rows.append(("Note", escape(words.shown(progress.note))))
+    rows += _warnings(progress)
     if progress.error is not None:
         rows.append(("Why", escape(words.shown(progress.error))))
     mark, colour = _MARKS.get(progress.state, ("▸", BRAND))
@@ -133,6 +134,7 @@ def ended_text(job: Any, progress: Progress, story: Story | None) -> str:
             text = f"✓ {job.name} → {words.shown(done.id if done else '')} · {' · '.join(facts)}"
             if done and done.verified:
                 text += f"\n  verified: {'; '.join(map(words.shown, done.verified))}"
+            text += "".join(f"\n  warning: {said}" for _, said in words.warnings(progress))
         case State.FAILED:
             error = progress.error or RuntimeError("unknown")
             return trouble.screen(error, job, debug=False, sandbox=job.sandbox)
@@ -203,10 +205,15 @@ def _completed(job: Any, progress: Progress, story: Story | None) -> str:
         rows.append(("Verified", _verified(done.verified)))
         if done.expires_at is not None:
             rows.append(("Expires", escape(words.when(done.expires_at))))
+    rows += _warnings(progress)
     counts = _counts(progress.parts, progress.parts_reused, progress.retries)
     rows.append(("Parts", _part_list(counts, story)))
     title = _title("✓", GOOD, job.name, job.target)
     return table(title + pill(job.sandbox), rows)
+
+
+def _warnings(progress: Progress) -> list[tuple[str, str]]:
+    return [(label, escape(text)) for label, text in words.warnings(progress)]
 
 
 def _stopped(job: Any, progress: Progress, story: Story | None, brief: bool) -> str:
@@ -227,6 +234,7 @@ def _stopped(job: Any, progress: Progress, story: Story | None, brief: bool) -> 
         (label, code(text) if text.startswith("%chunkup ") else escape(text))
         for label, text in rest
     ]
+    rows += _warnings(progress)
     if progress.parts:
         counts = (
             f"{progress.parts_done:,} of "

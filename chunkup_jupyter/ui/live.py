@@ -202,12 +202,14 @@ def _whole(job: Any) -> str:
 
 
 def _foot(progress: Progress, late: str, detached: bool) -> str:
-    text = late or words.shown(progress.note, 200) or words.resuming(progress)
+    note = words.shown(progress.note, 200)
+    doubt = late or ("" if note else words.shown("".join(progress.warnings[-1:]), 200))
+    text = doubt or note or words.resuming(progress)
     if not text and detached:
         text = "runs in the background; when the kernel is restarted or culled, run the line again"
     elif not text:
         text = "Kernel ▸ Interrupt stops it; the same line goes on where it stopped"
-    warns = f";color:{WARN}" if late else ""
+    warns = f";color:{WARN}" if doubt else ""
     return f"<span style='{_ONE_LINE}{warns}'>{escape(text)}</span>"
 
 

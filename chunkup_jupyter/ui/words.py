@@ -98,6 +98,11 @@ def sentence(name: str, target: str, progress: Progress, meter: Meter | None = N
     return f"{text} · {shown(progress.note)}" if progress.note else text
 
 
+def warnings(progress: Progress) -> list[tuple[str, str]]:
+    """Return what the user should know as (label, text) rows, oldest first."""
+    return [("Warning", shown(warning)) for warning in progress.warnings]
+
+
 def plan_rows(plan: Plan, rate: float = 0.0) -> list[tuple[str, str]]:
     """Return a plan as (label, text) rows; ``rate`` in bytes a second, 0 when unknown."""
     exact = f" ({plan.file.size:,} bytes)" if plan.file.size >= 1000 else ""
