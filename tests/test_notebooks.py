@@ -67,7 +67,7 @@ PROMISES = {
         r"exit status -9",
         r"unfinished  6\d of 100 parts",
         r"■ in the journal: 6\d",
-        r"100 parts: 6\d from before, 3\d sent now",
+        r"100 parts: 6\d from before, [34]\d sent now",
         r"UploadInterrupted: stopped at 4\d %; 4\d of 100 parts are kept",
         r"SourceChanged: draft\.bin changed during the upload",
         r"✗ was there, but the file holds other bytes by now: sent again: 1",
@@ -147,7 +147,7 @@ def test_a_notebook_is_kept_with_the_outputs_of_a_clean_run(name):
 
     keeps_its_word(notebook, name)
     assert "widgets" not in notebook.metadata
-    assert not re.search(r"sk-sandbox-|tlk_sandbox_|LTAI[0-9a-f]{8}|[Ss]ignature=", text)
+    assert not re.search(r"sk-sandbox-|tlk_sandbox_|LTAI[0-9a-f]{8}|[Ss]ignature=(?!•)", text)
     assert "--no-check" not in text
     for path in ("/home/", "/Users/", "/root/", "/work/", "/tmp/"):
         assert path not in text, f"a path of somebody's machine: {path}"
