@@ -1,19 +1,31 @@
-"""Connections that hear an answer while they still talk.
+"""Connections that hear an answer while they still talk, and see what leaves the system.
 
 A server may say no (413, 403) before it has read a body, and then read no more of it.
-Whoever only writes would wait there until a deadline; this notices the answer.
+Whoever only writes would wait there until a deadline; this notices the answer. And a
+slow link takes its time with what the system has long accepted; this sees it move.
 """
 
 from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Iterable
+import struct
+import sys
+from collections.abc import Callable, Iterable
+from contextvars import ContextVar
 from typing import Any
 
 import httpcore
 
+if sys.platform == "linux":
+    import fcntl
+    import termios
+
 _UNHURRIED = 0.25  # seconds a write may take before somebody listens meanwhile
+_GLANCE = 0.5  # seconds between two looks at what is still to leave
+
+moved: ContextVar[Callable[[], None]] = ContextVar("moved", default=lambda: None)
+"""Called when bytes left this system that were handed over before."""
 
 
 class Network(httpcore.AsyncNetworkBackend):
@@ -46,8 +58,17 @@ class _Stream(httpcore.AsyncNetworkStream):
         self._heard = b""
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        heard, self._heard = self._heard[:max_bytes], self._heard[max_bytes:]
-        return heard or await self._inner.read(max_bytes, timeout)
+        if self._heard:
+            heard, self._heard = self._heard[:max_bytes], self._heard[max_bytes:]
+            return heard
+        if not self._queued():
+            return await self._inner.read(max_bytes, timeout)
+        reading = asyncio.ensure_future(self._inner.read(max_bytes, timeout))
+        try:
+            await self._watch(reading)
+            return await reading
+        finally:
+            await _end(reading)
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Write; ``WriteError``, as if the server had hung up, when its answer is there."""
@@ -64,7 +85,7 @@ class _Stream(httpcore.AsyncNetworkStream):
         while not writing.done():
             listening = asyncio.ensure_future(self._inner.read(1 << 16))
             try:
-                await asyncio.wait((writing, listening), return_when=asyncio.FIRST_COMPLETED)
+                await self._watch(writing, listening)
                 if not listening.done():
                     return
                 self._heard += (said := listening.result())
@@ -74,6 +95,28 @@ class _Stream(httpcore.AsyncNetworkStream):
                 await _end(listening)
             if not said or not self._heard.startswith(b"HTTP/1.1 1"):  # a 100 is no answer
                 raise httpcore.WriteError("the server has answered already")
+
+    async def _watch(self, *tasks: asyncio.Future[Any]) -> None:
+        """Wait for the first of these; tell meanwhile of bytes that leave."""
+        queued = self._queued()
+        while True:
+            done, _ = await asyncio.wait(tasks, timeout=_GLANCE, return_when="FIRST_COMPLETED")
+            if done:
+                return
+            before, queued = queued, self._queued()
+            if queued < before:
+                moved.get()()
+
+    def _queued(self) -> int:
+        """Return how many bytes the other side has not confirmed; 0 where nobody can say."""
+        raw = self._inner.get_extra_info("socket")
+        if sys.platform != "linux" or raw is None:
+            return 0
+        try:
+            answer = fcntl.ioctl(raw.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+        except (OSError, ValueError):  # closed meanwhile
+            return 0
+        return int(struct.unpack("i", answer)[0])
 
     async def aclose(self) -> None:
         await self._inner.aclose()

@@ -26,6 +26,7 @@ import httpx
 
 from . import fast
 from .sockets import Network
+from .sockets import moved as left_the_system
 
 
 @runtime_checkable
@@ -310,11 +311,14 @@ class HttpClient:
         """Return the answer. Raises a ``WireError``, or whatever reading a stream raised."""
         watch = _Watch(patience)
         body = _Outgoing(self, request, watch, count)
+        telling = left_the_system.set(watch.still_moving)
         try:
             async with watch:
                 return await self._exchange(request, body, watch)
         except Exception as error:
             trouble, frames = body.failure or (_translated(error, request.host, watch), None)
+        finally:
+            left_the_system.reset(telling)
         if isinstance(trouble, Stalled):
             self._step = max(_STEPS[0], self._step // 4)
         # Raised out here and without the frames below, which hold the URL and the headers.
@@ -484,6 +488,12 @@ class _Watch:
     def moved(self) -> None:
         """A byte moved."""
         self._arm(self._patience.idle)
+
+    def still_moving(self) -> None:
+        """A byte that was handed over before left this system."""
+        when = self._timeout.when()
+        if when is not None:
+            self._timeout.reschedule(max(when, self._loop.time() + self._patience.idle))
 
     def sent(self) -> None:
         """The last byte was handed over; now the server has the word."""

@@ -17,7 +17,7 @@ from worlds import PART, QUICK, SIZE, random_bytes, world
 import chunkup_jupyter.errors as errors
 import chunkup_jupyter.jobs as jobs
 from chunkup_jupyter.providers.oss import OSS
-from chunkup_jupyter.sandbox.proxy import Rule
+from chunkup_jupyter.sandbox.proxy import Proxy, Rule
 from chunkup_jupyter.secrets import Secret
 from chunkup_jupyter.wire import Patience
 
@@ -308,6 +308,26 @@ def test_the_network_goes_away_and_comes_back(place):
     assert any("waiting for the network" in reason for reason in notes)
     assert notes[-1] == ""
     assert result.parts == 8
+
+
+def test_a_slow_link_that_moves_is_never_given_up():
+    """Buffers of the system swallow whole parts at once; that is not when they arrive."""
+    with (
+        closing(world("oss")) as place,
+        closing(Proxy(place.served.base_url, up_bps=1_000_000)) as slow,
+    ):
+        data = random_bytes(48 * PART)
+        three = Patience(connect=2.0, idle=3.0, answer=3.0)
+        policy = replace(QUICK, patience=three, completing=three)
+        began = time.monotonic()
+
+        result = place.start(
+            data, jobs=4, part_size=12 * PART, endpoint=slow.base, policy=policy
+        ).result(60)
+
+        assert time.monotonic() - began > 4
+        assert result.retries == 0
+        place.arrived(data)
 
 
 def test_a_server_that_is_never_there_is_unreachable(place):
