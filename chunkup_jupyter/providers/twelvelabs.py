@@ -72,7 +72,7 @@ RULES = Rules(
 
 _NO_KEY = Secret("")
 _AHEAD = 16  # parts before the last known URL at which more are fetched; above the usual jobs
-_TRIES = 5  # fresh URLs a part may cost in one go
+_TRIES = 8  # fresh URLs a part may cost in one go; as often as a request is attempted
 _MOST_CHUNKS = 100_000  # ten times what S3 takes; keeps a nonsensical chunk size from the engine
 _MOST_PAGES = 200  # of a listing of sessions: 10,000 of them
 _POLL = 2.0  # seconds between two looks at what the server is working on
