@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from .bandwidth import set_bandwidth
     from .batch import Batch, BatchResult, start_many, upload_many
     from .by_hand import Client, drive
     from .errors import (
@@ -64,6 +65,7 @@ _HOMES = {
         "SourceChanged SourceError SourceGone Unreachable UploadCancelled UploadInterrupted"
     ),
     "events": "Event Progress State",
+    "bandwidth": "set_bandwidth",
     "batch": "Batch BatchResult start_many upload_many",
     "by_hand": "Client drive",
     "jobs": "Job dry_run list_jobs start upload",

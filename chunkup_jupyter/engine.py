@@ -13,7 +13,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-from . import digests, plan
+from . import bandwidth, digests, plan
 from .errors import (
     AuthError,
     IntegrityError,
@@ -180,6 +180,7 @@ class Upload:
         Cancelling the task stops the upload and keeps what is needed to resume it.
         Raises the first real cause of a failure.
         """
+        bandwidth.sender.set(self)  # what its tasks send counts as one
         try:
             await self._preflight()
             there = None if self.known is None else await self.known(self)

@@ -24,7 +24,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from . import fast
+from . import bandwidth, fast
 from .sockets import Network
 from .sockets import moved as left_the_system
 
@@ -515,6 +515,7 @@ class _Outgoing(httpx.AsyncByteStream):
         self._request = request
         self._watch = watch
         self._count = count
+        self._sender = bandwidth.sender.get()
         self.failure: tuple[Exception, TracebackType | None] | None = None
         """What reading a stream raised, and where."""
         self.whole = False
@@ -554,7 +555,11 @@ class _Outgoing(httpx.AsyncByteStream):
         client, now = self._client, asyncio.get_running_loop().time
         view, start = memoryview(block), 0
         while start < len(view):
-            piece = view[start : start + client._step]
+            piece = view[start : start + bandwidth.everybody.step(client._step)]
+            if bandwidth.everybody.limit is not None:
+                self._watch.reading_source()  # nothing is late that was held back here
+                await bandwidth.everybody.take(self._sender, len(piece))
+                self._watch.moved()
             last = self._hand_over(len(piece))
             if last and self._count is not None:
                 self._count(len(piece))

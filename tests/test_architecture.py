@@ -18,7 +18,8 @@ PURE = "answers digests errors events model plan secrets units wire"
 MAY_IMPORT = {
     "sockets": "",
     "fast": "",
-    "wire": "fast sockets",
+    "bandwidth": "units",
+    "wire": "bandwidth fast sockets",
     "errors": "",
     "digests": "",
     "secrets": "",
@@ -60,7 +61,7 @@ MAY_IMPORT = {
     "feed": "model digests sources",
     "resume": "model plan errors events journal sources",
     "reports": "model",
-    "engine": f"{PURE} sources preflight journal transport pace feed resume reports",
+    "engine": f"{PURE} bandwidth sources preflight journal transport pace feed resume reports",
     "background": "",
     "nested": "errors",
     "results": "model units",
@@ -74,7 +75,7 @@ MAY_IMPORT = {
     "batch": "errors events plan remote choosing background results orders jobs wire",
     "conformance": f"{PURE} engine transport journal sources sandbox sandbox/*",
     "ui/*": (
-        "jobs batch choosing remote by_hand orders results credentials journal providers answers events model plan sources errors "
+        "jobs bandwidth batch choosing remote by_hand orders results credentials journal providers answers events model plan sources errors "
         "units secrets sandbox ui/*"
     ),
     "__main__": (
