@@ -70,13 +70,15 @@ MAY_IMPORT = {
         "model plan errors secrets units engine providers credentials sources journal pace "
         "transport sandbox sandbox/server"
     ),
-    "jobs": f"{PURE} transport engine journal background results orders by_hand nested reuse sources",
+    "jobs": (
+        f"{PURE} transport engine journal background results orders by_hand nested reuse sources"
+    ),
     "reuse": "events model units engine journal sources",
     "batch": "errors events plan remote choosing background results orders jobs wire",
     "conformance": f"{PURE} engine transport journal sources sandbox sandbox/*",
     "ui/*": (
-        "jobs bandwidth batch choosing remote by_hand orders results credentials journal providers answers events model plan sources errors "
-        "units secrets sandbox ui/*"
+        "jobs bandwidth batch choosing remote by_hand orders results credentials journal "
+        "providers answers events model plan sources errors units secrets sandbox ui/*"
     ),
     "__main__": (
         "jobs orders results credentials journal providers events model plan sources errors "

@@ -55,6 +55,17 @@ def test_sources_come_before_the_destination() -> None:
     assert (line.jobs, line.part_size) == (8, 16 << 20)
 
 
+def test_the_number_of_jobs_may_be_left_to_us() -> None:
+    assert parse("a.jsonl openai:batch --jobs auto").jobs is None
+
+
+def test_a_limit_is_a_size_a_second() -> None:
+    assert parse("a.jsonl openai:batch --bwlimit 10M").bwlimit == 10 << 20
+    assert parse("a.jsonl openai:batch --bwlimit 0").bwlimit == 0
+    assert parse("a.jsonl openai:batch").bwlimit is None
+    assert "no size" in refused("a.jsonl openai:batch --bwlimit fast")
+
+
 def test_folders_and_patterns_bring_their_choices() -> None:
     line = parse("-r data '*.csv' oss://bucket/dir/ --include '*.csv' --include=a --exclude x")
 

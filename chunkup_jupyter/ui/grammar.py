@@ -87,6 +87,7 @@ class Line:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     files: int = 2
+    bwlimit: int | None = None
     progress: str = "auto"
     sandbox: bool = False
     out: str | None = None
@@ -372,7 +373,7 @@ def _common(parser: argparse.ArgumentParser) -> None:
     size, toggle = _typed(units.parse_size), argparse.BooleanOptionalAction
     add(
         "-j", "--jobs", "--parallel", "--concurrency", "--max-workers",
-        type=_typed(_positive), metavar="N", help="parts in flight at once (not files)",
+        type=_typed(_jobs), metavar="N|auto", help="parts in flight at once (found by trying)",
     )  # fmt: skip
     add(
         "--part-size", "--chunk-size", "--block-size", type=size, metavar="SIZE",
@@ -415,6 +416,10 @@ def _common(parser: argparse.ArgumentParser) -> None:
         help="of folders and patterns only these, such as '*.csv'; may be repeated",
     )  # fmt: skip
     add("--exclude", action="append", metavar="PATTERN", help="and not these; may be repeated")
+    add(
+        "--bwlimit", type=size, metavar="RATE",
+        help="bytes a second of all uploads together, such as 10M; 0 for no limit",
+    )  # fmt: skip
     add("--files", type=_typed(_positive), metavar="N", help="files on their way at once (2)")
     add("--check", action=toggle, help="look at the file before sending it")
     add("--progress", choices=PROGRESS, metavar="|".join(PROGRESS), help="how to show progress")
@@ -486,6 +491,10 @@ def _typed(read: Callable[[str], Any]) -> Callable[[str], Any]:
             raise argparse.ArgumentTypeError(str(error)) from None
 
     return typed
+
+
+def _jobs(text: str) -> int | None:
+    return None if text == "auto" else _positive(text)
 
 
 def _positive(text: str) -> int:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .. import batch, choosing, jobs, providers
+from ..bandwidth import set_bandwidth
 from ..errors import ChunkupError, InvalidUpload, UploadInterrupted
 from ..plan import Plan
 from ..secrets import Secret
@@ -46,12 +47,14 @@ def steps(
 
     ``view`` makes the view of one upload, called with ``many=True`` that of several;
     ``bind`` is given whatever a variable should hold: the result, or the job before its
-    error is raised.
+    error is raised. ``--bwlimit`` holds for every upload of this process, until changed.
     """
     options = {
         **line.arguments(),
         "credentials": ask(line) if line.ask_key and not line.sandbox else None,
     }
+    if line.bwlimit is not None and not line.dry_run:
+        set_bandwidth(line.bwlimit)
     if choosing.is_many(line.sources, recursive=line.recursive):
         return (yield from _several(line, options, view, trail, bind))
     if line.include or line.exclude:
