@@ -322,9 +322,10 @@ class Job:
         """Raise when the bytes come through the thread that is about to wait for them."""
         refuses = getattr(self._upload.source, "refuses_to_wait", None)
         here = threading.current_thread() is threading.main_thread()
-        if refuses is not None and here and not self.state.ended:
-            if reason := refuses(awaiting=awaiting):
-                raise InvalidUpload(reason)
+        if refuses is None or not here or self.state.ended:
+            return
+        if reason := refuses(awaiting=awaiting):
+            raise InvalidUpload(reason)
 
     async def _wait(self) -> UploadResult:
         self._refuse_to_wait(awaiting=True)

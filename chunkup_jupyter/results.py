@@ -19,8 +19,9 @@ class UploadResult:
     run sent), ``expires_at`` in Unix seconds or None. ``verified`` says what was compared
     and by whom; ``raw`` is the provider's own answer; ``reused`` counts the parts an
     earlier run had sent. ``status`` is "ready", or "processing" when the provider was
-    not done in time. ``sandbox`` says that it stands on this machine only. ``same_as`` is the id of an
-    earlier upload of the same bytes to the same place, "" when history knows of none.
+    not done in time. ``sandbox`` says that it stands on this machine only. ``same_as`` is
+    the id of an earlier upload of the same bytes to the same place, "" when history knows
+    of none.
     """
 
     id: str

@@ -11,6 +11,7 @@ from email.utils import formatdate
 from typing import Any
 
 import pytest
+
 from chunkup_jupyter.errors import (
     AnswerLost,
     AuthError,

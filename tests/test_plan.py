@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -45,7 +47,7 @@ def test_parts_tile_the_file(size, part_size):
 
     assert [part.number for part in parts] == list(range(1, len(parts) + 1))
     assert sum(part.size for part in parts) == size
-    assert all(a.start + a.size == b.start for a, b in zip(parts, parts[1:], strict=False))
+    assert all(a.start + a.size == b.start for a, b in pairwise(parts))
     assert all(part.size == part_size for part in parts[:-1])
     assert len(parts) == max(1, -(-size // part_size)), "no empty last part"
 

@@ -11,6 +11,11 @@ from typing import Any
 
 import openai
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from openai.types import FileObject, Upload
+from openai.types.uploads import UploadPart
+
 from chunkup_jupyter.model import Body, FileInfo, Flow, Result, drive
 from chunkup_jupyter.plan import parts
 from chunkup_jupyter.providers.openai import AzureOpenAI, OpenAI
@@ -20,10 +25,6 @@ from chunkup_jupyter.sandbox.openai import OpenAISandbox
 from chunkup_jupyter.sandbox.server import serve
 from chunkup_jupyter.transport import Transport
 from chunkup_jupyter.wire import Headers, HttpClient, Request
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from openai.types import FileObject, Upload
-from openai.types.uploads import UploadPart
 
 DATA = bytes(range(256)) * 10
 

@@ -12,6 +12,9 @@ from typing import Any
 
 import httpx
 import pytest
+from twelvelabs import AsyncTwelveLabs, CompletedChunk, TwelveLabs
+from twelvelabs.core.api_error import ApiError
+
 from chunkup_jupyter import digests
 from chunkup_jupyter.model import Result
 from chunkup_jupyter.providers.twelvelabs import TwelveLabs as OurTwelveLabs
@@ -19,8 +22,6 @@ from chunkup_jupyter.sandbox import Answer, Store, load
 from chunkup_jupyter.sandbox.server import Served, serve
 from chunkup_jupyter.sandbox.twelvelabs import TwelveLabsSandbox
 from chunkup_jupyter.wire import Request
-from twelvelabs import AsyncTwelveLabs, CompletedChunk, TwelveLabs
-from twelvelabs.core.api_error import ApiError
 
 NOW = 1_795_000_000.0
 OCTETS = {"Content-Type": "application/octet-stream"}

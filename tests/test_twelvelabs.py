@@ -14,6 +14,9 @@ from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
 from chunkup_jupyter import digests, plan
 from chunkup_jupyter.errors import (
     AuthError,
@@ -43,8 +46,6 @@ from chunkup_jupyter.sandbox.twelvelabs import TwelveLabsSandbox
 from chunkup_jupyter.secrets import Secret
 from chunkup_jupyter.transport import Transport
 from chunkup_jupyter.wire import Headers, MemoryClient, Request, Response
-from hypothesis import given
-from hypothesis import strategies as st
 
 KEY = "tlk_canary_5f1c"
 API = "https://api.twelvelabs.io/v1.3"
