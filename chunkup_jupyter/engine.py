@@ -265,7 +265,7 @@ class Upload:
     async def _once(self) -> Result:
         rules = self.provider.rules
         names = rules.part_digests if self.options.verify else ()
-        wanted = rules.digest if self.options.verify else None
+        wanted = rules.digest if self.options.verify or self.provider.states_digest else None
         session, reused = await self._open()
         self.session = session
         self._sums = {done.receipt.number: done.crc64 for done in reused}

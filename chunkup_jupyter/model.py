@@ -388,6 +388,11 @@ class Provider(ABC):
         """Which pre-flight checks apply, such as ``openai:fine-tune``."""
         return ""
 
+    @property
+    def states_digest(self) -> bool:
+        """Whether the user stated the file's digest, so that ours is always computed."""
+        return False
+
     def for_file(self, file: FileInfo) -> Provider:
         """Return the destination of this very file (``oss://bucket/dir/`` appends its name)."""
         return self

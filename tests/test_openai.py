@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import chunkup_jupyter
 from chunkup_jupyter.errors import (
     AnswerLost,
     AuthError,
@@ -957,3 +958,10 @@ def test_a_timeout_of_ones_own_goes_with_every_request() -> None:
     ]
 
     assert [next(flow).within for flow in flows] == [7, 7, 7, 7]
+
+
+def test_an_md5_of_ones_own_is_compared_even_when_nothing_else_is() -> None:
+    with pytest.raises(IntegrityError, match="nothing was completed"):
+        chunkup_jupyter.upload(
+            b"hello", "openai:user_data", name="x", md5="0" * 32, verify="none", sandbox=True
+        )

@@ -21,7 +21,6 @@ RULES = Rules(
     advice="OpenAI takes up to 8 GB and does not say whether that means 8 GiB; "
     "this file is in between and may be refused at the end",
     max_part=64 << 20,  # "64 MB", Add upload part; its own SDK (3.52) sends 64 MiB parts
-    max_parts=1000,  # not documented; the SDK never needs more than 128
     life=3600,  # "one hour", Create upload, API reference, read 2026-08
     digest="md5",
     # The SDK (3.52) retries 408, 409 ("lock timeout", its comment says) and 429, and
@@ -38,7 +37,6 @@ AZURE_RULES = Rules(
     advice="Azure OpenAI takes up to 9 GB and does not say whether that means 9 GiB; "
     "this file is in between and may be refused at the end",
     max_part=RULES.max_part,
-    max_parts=RULES.max_parts,
     life=7200,  # "two hours", Upload File - Start, 2024-08-01-preview
     digest="md5",
     retry_on=RULES.retry_on,

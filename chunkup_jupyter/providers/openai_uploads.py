@@ -37,6 +37,11 @@ _PAGES = 20  # of 100 files: how far back a finished file is looked for
 class Uploads(Settings):
     """The verbs, and what the answers mean."""
 
+    @property
+    def states_digest(self) -> bool:
+        """Whether ``md5`` was given: it is compared with ours, whatever else is checked."""
+        return self.md5 is not None
+
     def create(self, file: FileInfo, part_size: int) -> Flow[Session]:
         """Open an upload for exactly ``file.size`` bytes."""
         check_size(file, self.rules)
