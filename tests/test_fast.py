@@ -40,6 +40,13 @@ from test_wire import (  # noqa: F401
 send, OK = test_wire.send, test_wire.OK
 
 
+@pytest.fixture(scope="module", autouse=True)
+def wanted():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CHUNKUP_FAST", "1")
+        yield
+
+
 @pytest.fixture(autouse=True)
 def no_proxies(monkeypatch):
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", *CERTIFICATES):

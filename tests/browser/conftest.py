@@ -27,7 +27,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("kernel", ["python3", *KERNELS])
 
 
-@pytest.fixture(scope="session")
+# For the module only: while playwright lives, its thread counts as running a loop, and the
+# tests of other modules that this process takes up next could start none of their own.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     sync = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     pytest.importorskip("jupyterlab", reason="jupyterlab is not installed")
@@ -41,7 +43,7 @@ def browser() -> Iterator[Any]:
         found.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[lab.Lab]:
     folder = tmp_path_factory.mktemp("lab")
     for name, python in KERNELS.items():
