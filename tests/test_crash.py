@@ -19,6 +19,8 @@ from chunkup_jupyter import errors
 from chunkup_jupyter.lines import System
 from chunkup_jupyter.sandbox.proxy import Rule
 
+pytestmark = pytest.mark.slow
+
 PROVIDERS = ("openai", "oss", "twelvelabs")
 TESTS = Path(__file__).parent
 

@@ -21,6 +21,8 @@ from chunkup_jupyter.sandbox.proxy import Proxy, Rule
 from chunkup_jupyter.secrets import Secret
 from chunkup_jupyter.wire import Patience
 
+pytestmark = pytest.mark.slow
+
 PROVIDERS = ("openai", "oss", "twelvelabs")
 FEW = replace(QUICK, attempts=2)
 

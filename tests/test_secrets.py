@@ -21,6 +21,8 @@ from chunkup_jupyter.sandbox.proxy import Rule
 from chunkup_jupyter.secrets import Secret
 from chunkup_jupyter.wire import Headers, Patience, Request, Response
 
+pytestmark = pytest.mark.slow
+
 PROVIDERS = ("openai", "oss", "twelvelabs")
 CANARY = "canary0123456789abcdef"
 

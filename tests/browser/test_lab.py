@@ -13,6 +13,8 @@ from typing import Any
 import pytest
 from lab import Lab, until
 
+pytestmark = pytest.mark.browser
+
 JSONL = '{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}\n'
 
 PRETEND = """
