@@ -72,29 +72,40 @@ class _Stream(httpcore.AsyncNetworkStream):
 
     async def write(self, buffer: bytes, timeout: float | None = None) -> None:
         """Write; ``WriteError``, as if the server had hung up, when its answer is there."""
-        writing = asyncio.ensure_future(self._inner.write(buffer, timeout))
-        try:
-            if not (await asyncio.wait((writing,), timeout=_UNHURRIED))[0]:
-                await self._listen(writing)
-            await writing
-        finally:
-            await _end(writing)
+        listening: list[asyncio.Task[None]] = []
+        interruption = asyncio.timeout(None)
 
-    async def _listen(self, writing: asyncio.Future[None]) -> None:
-        """Return when the write is done. Raises ``WriteError`` when an answer is there."""
-        while not writing.done():
-            listening = asyncio.ensure_future(self._inner.read(1 << 16))
+        def listen() -> None:
+            listening.append(asyncio.ensure_future(self._listen(interruption)))
+
+        # Nearly every write is done before that: a task for each would cost more than it.
+        timer = asyncio.get_running_loop().call_later(_UNHURRIED, listen)
+        try:
+            async with interruption:
+                await self._inner.write(buffer, timeout)
+        except TimeoutError:
+            raise httpcore.WriteError("the server has answered already") from None
+        finally:
+            timer.cancel()
+            for task in listening:
+                await _end(task)
+
+    async def _listen(self, interruption: asyncio.Timeout) -> None:
+        """Interrupt a write when an answer is there, or the connection broke."""
+        answered = False
+        while not answered:
+            reading = asyncio.ensure_future(self._inner.read(1 << 16))
             try:
-                await self._watch(writing, listening)
-                if not listening.done():
-                    return
-                self._heard += (said := listening.result())
+                await self._watch(reading)
+                self._heard += (said := reading.result())
+                answered = not self._heard.startswith(b"HTTP/1.1 1")  # a 100 is no answer
+                answered = answered or not said
             except httpcore.ReadError:
-                raise httpcore.WriteError("the connection broke") from None
+                answered = True
             finally:
-                await _end(listening)
-            if not said or not self._heard.startswith(b"HTTP/1.1 1"):  # a 100 is no answer
-                raise httpcore.WriteError("the server has answered already")
+                await _end(reading)
+        if interruption.when() is None:
+            interruption.reschedule(asyncio.get_running_loop().time())
 
     async def _watch(self, *tasks: asyncio.Future[Any]) -> None:
         """Wait for the first of these; tell meanwhile of bytes that leave."""
