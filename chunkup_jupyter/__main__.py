@@ -17,7 +17,8 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from .errors import ChunkupError, InvalidUpload, SomeFailed, UploadInterrupted
-from .ui.grammar import BadLine, HelpAsked, Line, help_text, parse
+from .ui.grammar import BadLine, HelpAsked, Line, parse
+from .ui.parsers import help_text
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -93,7 +94,7 @@ def _carry_out(line: Line) -> int:
         usage = isinstance(error, InvalidUpload) and trail.job is None
         return USAGE if usage else FAILED
     for one in [outcome] if isinstance(outcome, (Plan, UploadResult)) else outcome:
-        print(words.plan_text(one, sandbox=line.sandbox) if isinstance(one, Plan) else str(one))
+        print(words.plan_text(one) if isinstance(one, Plan) else str(one))
     return 0
 
 

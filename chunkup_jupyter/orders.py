@@ -199,6 +199,7 @@ def plan_for(order: Order, source: Source) -> Plan:
         life=rules.life,
         notes=tuple(notes),
         warnings=tuple(warnings),
+        sandbox=order.sandbox,
     )
 
 

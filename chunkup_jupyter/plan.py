@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from .errors import EmptyFile, InvalidUpload
 from .model import FileInfo, Held, Part, PartReceipt, Rules, Session
+from .units import binary
 
 MIB = 1 << 20
 PREFERRED_PART = 16 * MIB  # bytes; large enough for speed, small enough to resend
@@ -135,12 +136,13 @@ def fits(receipt: PartReceipt, session: Session) -> bool:
     return part_at(receipt.number, session.file.size, session.part_size).size == receipt.size
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Plan:
     """What an upload would do, before a byte is sent. Sizes in bytes, times in seconds.
 
     ``life`` is how long the provider keeps a session open, None for ever. ``notes``
-    and ``warnings`` are sentences for the reader.
+    and ``warnings`` are sentences for the reader. ``sandbox`` says that it would go to
+    a server on this machine.
     """
 
     file: FileInfo
@@ -153,6 +155,12 @@ class Plan:
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     resumable: Sequence[PartReceipt] = field(default=())
+    sandbox: bool = False
+
+    def __repr__(self) -> str:
+        where = f"{self.target} (sandbox)" if self.sandbox else self.target
+        parts = f"{self.parts:,} part{'s' * (self.parts != 1)} of {binary(self.part_size)}"
+        return f"<Plan: {self.file.name} → {where}, {parts}>"
 
     @property
     def parts(self) -> int:

@@ -49,6 +49,14 @@ def size(n: float) -> str:
     return f"{n:.3g} {_DECIMAL[power]}" if n < 100 else f"{n:.0f} {_DECIMAL[power]}"
 
 
+def binary(n: int) -> str:
+    """Return a part size (bytes) as people write it: ``16 MiB`` where it is whole."""
+    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if n >= 1 << power and n % (1 << power) == 0:
+            return f"{n >> power:,} {unit}"
+    return size(n)
+
+
 def rate(n: float) -> str:
     """Return bytes a second for a reader: ``38 MB/s``."""
     return f"{size(n)}/s"

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "answers": "wire errors",
     "credentials": "secrets errors",
     "model": "wire errors digests secrets",
-    "plan": "model errors",
+    "plan": "model errors units",
     "events": "model errors",
     "providers": "model errors",
     "providers/*": "model answers plan errors wire digests secrets units",

@@ -9,7 +9,7 @@ import pytest
 
 from chunkup_jupyter import providers
 from chunkup_jupyter.model import Provider, option
-from chunkup_jupyter.ui import grammar
+from chunkup_jupyter.ui import options, parsers
 from chunkup_jupyter.ui.grammar import BadLine, HelpAsked, Line, parse, words
 
 
@@ -171,8 +171,8 @@ def test_a_new_provider_needs_no_change_here(monkeypatch: pytest.MonkeyPatch) ->
 
     assert line.fields == {"depth": 3, "soft": True}
     assert line.jobs == 2
-    assert "shelf:BOARD" in grammar.help_text()
-    assert "--depth" in grammar.help_text("shelf")
+    assert "shelf:BOARD" in parsers.help_text()
+    assert "--depth" in parsers.help_text("shelf")
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_help_shows_every_providers_options_in_a_group_of_its_name() -> None:
         parse("a openai:batch --help")
 
     text = str(asked.value)
-    assert text == grammar.help_text()
+    assert text == parsers.help_text()
     for scheme in providers.schemes():
         assert f"\n{scheme}:\n" in text
     for flag in ("--jobs", "--expires-after", "--storage-class", "--thumbnail"):
@@ -254,7 +254,7 @@ def test_help_shows_every_providers_options_in_a_group_of_its_name() -> None:
     assert max(map(len, text.splitlines())) <= 100
 
 
-@pytest.mark.parametrize("verb", [verb for verb in grammar.VERBS if verb != "sandbox"])
+@pytest.mark.parametrize("verb", [verb for verb in options.VERBS if verb != "sandbox"])
 def test_every_verb_takes_help(verb: str) -> None:
     with pytest.raises(HelpAsked) as asked:
         parse(f"{verb} --help")
@@ -273,7 +273,7 @@ def test_a_broken_plugin_does_not_take_the_help_away(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(providers, "schemes", lambda: ["broken", "openai"])
     monkeypatch.setattr(providers, "load", load)
 
-    assert "openai:" in grammar.help_text()
+    assert "openai:" in parsers.help_text()
 
 
 def test_what_start_takes_is_what_the_line_gives() -> None:

@@ -69,7 +69,7 @@ def a_job(name: str = "train.jsonl", *, sandbox: bool = False) -> Job:
         line="train.jsonl openai:fine-tune",
         meter=Meter(),
         error=None,
-        plan=Plan(file, "openai:fine-tune", MIB, 4),
+        plan=Plan(file, "openai:fine-tune", MIB, 4, sandbox=sandbox),
         progress=Progress(total=file.size),
     )
 
@@ -151,7 +151,7 @@ def every_html(name: str) -> dict[str, str]:
         progress = after(*events, story=story, start=midway(story))
         found[end] = cards.ended_html(job, progress, story)
         found[f"{end}, brief"] = cards.ended_html(job, progress, story, brief=True)
-    found["plan"] = cards.plan_html(job.plan, sandbox=True)
+    found["plan"] = cards.plan_html(job.plan)
     found["progress"] = cards.progress_html(midway(), name=name)
     found["result"] = cards.result_html(a_result(name))
     return found
@@ -356,7 +356,7 @@ def test_a_servers_control_letters_reach_no_terminal() -> None:
 def test_every_line_says_sandbox() -> None:
     job = a_job(sandbox=True)
     texts = [
-        words.plan_text(job.plan, sandbox=True),
+        words.plan_text(job.plan),
         trouble.screen(HELD_BACK, job, sandbox=True),
         *(
             cards.ended_text(job, after(*events, start=midway()), Story())

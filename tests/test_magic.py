@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import asyncio
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ import chunkup_jupyter
 from chunkup_jupyter import jobs
 from chunkup_jupyter.errors import InvalidUpload, SomeFailed, UploadInterrupted
 from chunkup_jupyter.results import UploadResult
-from chunkup_jupyter.ui import awaiting, complete, grammar, running
+from chunkup_jupyter.ui import awaiting, grammar, magic, parsers, running
 from chunkup_jupyter.ui.bars import Quiet
 
 LINE = json.dumps(
@@ -105,12 +107,33 @@ def test_loading_prints_nothing_and_unloading_leaves_nothing(
     assert capsys.readouterr() == ("", "")
 
 
+def test_loading_imports_nothing_that_only_an_upload_needs() -> None:
+    """It stands at the top of every notebook, so it has to be quick."""
+    code = (
+        "import sys; from IPython.core.interactiveshell import InteractiveShell\n"
+        "shell, before = InteractiveShell.instance(), set(sys.modules)\n"
+        "shell.run_line_magic('load_ext', 'chunkup_jupyter')\n"
+        "print(*sorted(set(sys.modules) - before))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    ours = {name for name in done.stdout.split() if name.startswith("chunkup_jupyter.")}
+    assert ours == {
+        f"chunkup_jupyter.{name}"
+        for name in "errors units ui ui.awaiting ui.displays ui.magic ui.options".split()
+    }
+    others = {name.partition(".")[0] for name in done.stdout.split()}
+    assert not others & set("httpx ssl anywidget ipywidgets tqdm asyncio fastcrc".split())
+
+
 def test_help_is_the_same_everywhere(shell: Any, capsys: pytest.CaptureFixture[str]) -> None:
     run(shell, "%chunkup --help")
     printed = capsys.readouterr().out.strip()
     info = shell.object_inspect("%chunkup")
 
-    assert printed == grammar.help_text().strip() == info["docstring"].strip()
+    assert printed == parsers.help_text().strip() == info["docstring"].strip()
 
 
 def test_settings_are_traitlets(shell: Any) -> None:
@@ -237,7 +260,7 @@ def test_a_dry_run_shows_the_plan_and_sends_nothing(
     shown, _, after = capsys.readouterr().out.partition("Out[")
     assert plan.file.name == "train.jsonl"
     assert "nothing is sent" in shown
-    assert after.endswith("<Plan: train.jsonl → openai:fine-tune, 1 part of 16 MiB>\n")
+    assert after.endswith("<Plan: train.jsonl → openai:fine-tune (sandbox), 1 part of 16 MiB>\n")
     assert all(line.startswith("[sandbox] ") for line in shown.splitlines() if line)
     assert not (Path("state") / "journals").exists()
 
@@ -445,7 +468,7 @@ def test_only_a_kernels_own_cells_are_rewritten() -> None:
 
 
 def completed(shell: Any, text: str) -> list[str]:
-    matcher = next(one for one in shell.Completer.custom_matchers if complete.is_ours(one))
+    matcher = magic.completions
     context = CompletionContext(
         token="", full_text=text, cursor_position=len(text), cursor_line=0, limit=None
     )

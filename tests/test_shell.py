@@ -152,7 +152,7 @@ def test_a_line_that_cannot_be_understood_is_status_2(
 
 
 def test_help_is_no_mistake(capsys: pytest.CaptureFixture[str]) -> None:
-    from chunkup_jupyter.ui.grammar import help_text
+    from chunkup_jupyter.ui.parsers import help_text
 
     assert shell.main(["--help"]) == 0
     assert capsys.readouterr().out.strip() == help_text().strip()

@@ -17,7 +17,7 @@ from chunkup_jupyter.sandbox import Store
 from chunkup_jupyter.sandbox.faults import Fault, Faulty, On
 from chunkup_jupyter.sandbox.oss import OSSSandbox
 from chunkup_jupyter.sandbox.server import Served, serve
-from chunkup_jupyter.ui import complete, doctor, grammar, running, verbs
+from chunkup_jupyter.ui import complete, doctor, grammar, parsers, running, verbs
 from chunkup_jupyter.ui.bars import Quiet
 
 MIB = 1 << 20
@@ -282,7 +282,7 @@ def test_the_doctor_says_when_nothing_can_be_resumed(
 def test_providers_and_help_list_what_is_installed() -> None:
     assert "oss://BUCKET/KEY" in told("providers")
     assert "--storage-class" in told("providers")
-    assert told("help") == grammar.help_text().rstrip()
+    assert told("help") == parsers.help_text().rstrip()
     assert "--older-than" in told("help clean")
     assert "--hls" in told("help twelvelabs")
 

@@ -59,11 +59,11 @@ def put_on_screen(html: str, text: str, **options: Any) -> None:
     display({"text/html": html, "text/plain": text}, raw=True, **options)
 
 
-def plan_html(plan: Plan, *, sandbox: bool = False) -> str:
+def plan_html(plan: Plan) -> str:
     """Return a plan as a table."""
     rows = [(label, escape(text)) for label, text in words.plan_rows(plan)]
     title = f"<b>Plan</b> <span style='{MUTED}'>nothing is sent</span>"
-    return table(title + pill(sandbox), rows)
+    return table(title + pill(plan.sandbox), rows)
 
 
 def result_html(result: Any) -> str:

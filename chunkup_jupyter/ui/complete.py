@@ -6,41 +6,13 @@ import glob
 import os
 import re
 import shlex
-from collections.abc import Callable, Iterable
-from typing import Any
-
-from IPython.core.completer import SimpleCompletion, context_matcher
+from collections.abc import Iterable
 
 from .. import providers
-from . import grammar
+from . import grammar, options, parsers
+from .options import VERBS
 
 _MOST = 500  # entries of a folder that are offered
-_LINE = re.compile(r"(?:^|=)\s*%chunkup\s(?P<rest>.*)$")
-
-
-def matcher(shell: Any) -> Callable[[Any], Any]:
-    """Return a matcher for IPython's completer; elsewhere than in our lines it is silent."""
-
-    @context_matcher()  # type: ignore[untyped-decorator]
-    def chunkup_matcher(context: Any) -> Any:
-        line = context.text_until_cursor.split("\n")[-1]
-        found = _LINE.search(line)
-        if found is None:
-            return {"completions": [], "suppress": False}
-        fragment, options = suggest(found["rest"])
-        return {
-            "completions": [SimpleCompletion(text=text, type=kind) for text, kind in options],
-            "matched_fragment": fragment,
-            "suppress": bool(options),
-            "ordered": True,
-        }
-
-    return chunkup_matcher  # type: ignore[no-any-return]
-
-
-def is_ours(one: Any) -> bool:
-    """Say whether a matcher is the one made here."""
-    return getattr(one, "__name__", "") == "chunkup_matcher"
 
 
 def suggest(line: str) -> tuple[str, list[tuple[str, str]]]:
@@ -52,31 +24,31 @@ def suggest(line: str) -> tuple[str, list[tuple[str, str]]]:
     words = _words(before)
     last = words[-1] if words else ""
     scheme = next((_known(word) for word in reversed(words) if _known(word)), "")
-    if words and words[0] in grammar.VERBS:
+    if words and words[0] in VERBS:
         return fragment, _of_verb(words[0], words[1:], fragment)
-    options = grammar.flags(scheme)
+    known = parsers.flags(scheme)
     if last.startswith("-"):
         name = _long(last)
-        _, takes, choices = options.get(name, ("", last in ("-j", "-o"), ()))
+        _, takes, choices = known.get(name, ("", last in ("-j", "-o"), ()))
         if takes:
             return fragment, _starting(choices, fragment, "value")
     if fragment.startswith("-"):
-        return fragment, _starting(options, fragment, "option")
+        return fragment, _starting(known, fragment, "option")
     found: list[tuple[str, str]] = []
     if not words and fragment:
-        found += _starting(grammar.VERBS, fragment, "verb")
+        found += _starting(VERBS, fragment, "verb")
     if words or _known(fragment):
         found += _destinations(fragment)
     if not _known(fragment):
         found += [(path, "file") for path in _paths(fragment)]
     if not words and not fragment:
-        found += [(verb, "verb") for verb in grammar.VERBS]
+        found += [(verb, "verb") for verb in VERBS]
     return fragment, found
 
 
 def _of_verb(verb: str, words: list[str], fragment: str) -> list[tuple[str, str]]:
     if fragment.startswith("-"):
-        actions = grammar._verb_parser(verb)._actions
+        actions = parsers.of_verb(verb)._actions
         names = [text for action in actions for text in action.option_strings]
         return _starting((name for name in names if name.startswith("--")), fragment, "option")
     if words:
@@ -91,7 +63,7 @@ def _of_verb(verb: str, words: list[str], fragment: str) -> list[tuple[str, str]
         case "sandbox":
             return _starting(providers.schemes(), fragment, "provider")
         case "help":
-            return _starting([*grammar.VERBS, *providers.schemes()], fragment, "word")
+            return _starting([*VERBS, *providers.schemes()], fragment, "word")
     return []
 
 
@@ -106,7 +78,7 @@ def _destinations(fragment: str) -> list[tuple[str, str]]:
     # What may follow the colon is what the option of the same meaning takes.
     kind = providers.load(fragment)
     places = [f"{scheme}:{place}" for place in getattr(kind, "places", ())]
-    for each in grammar.own_options(kind).values():
+    for each in options.own_options(kind).values():
         if each.name in ("purpose", "type"):
             places += [f"{scheme}:{choice}" for choice in each.metadata["choices"]]
     from .verbs import known_places

@@ -20,7 +20,7 @@ from typing import Any
 from .. import credentials, providers, units
 from ..journal import default_folder
 from ..model import Provider
-from . import grammar
+from . import grammar, options
 
 MOST = 200  # entries of a folder that are shown
 FILES = 500  # files that one pattern may mean
@@ -82,7 +82,7 @@ def schema() -> list[dict[str, Any]]:
 
 
 def _asked(scheme: str, kind: type[Provider]) -> dict[str, Any]:
-    own = grammar.own_options(kind)
+    own = options.own_options(kind)
     fields = []
     for flag, each in own.items():
         if each.name in _HIDDEN:

@@ -16,9 +16,7 @@ from typing import Any
 from .. import batch, choosing, jobs, providers
 from ..bandwidth import set_bandwidth
 from ..errors import ChunkupError, InvalidUpload, UploadInterrupted
-from ..plan import Plan
 from ..secrets import Secret
-from . import words
 from .bars import View
 from .grammar import Line
 
@@ -49,10 +47,7 @@ def steps(
     ``bind`` is given whatever a variable should hold: the result, or the job before its
     error is raised. ``--bwlimit`` holds for every upload of this process, until changed.
     """
-    options = {
-        **line.arguments(),
-        "credentials": ask(line) if line.ask_key and not line.sandbox else None,
-    }
+    options = options_of(line)
     if line.bwlimit is not None and not line.dry_run:
         set_bandwidth(line.bwlimit)
     if choosing.is_many(line.sources, recursive=line.recursive):
@@ -154,8 +149,16 @@ async def beat(going: Steps) -> Any:
         return end.value
 
 
+def options_of(line: Line) -> dict[str, Any]:
+    """Return what ``jobs.start`` takes beside source and destination; may ask for a key."""
+    asks = line.ask_key and not line.sandbox
+    return {**line.arguments(), "credentials": ask(line) if asks else None}
+
+
 def ask(line: Line) -> Mapping[str, Secret]:
     """Ask for the keys of the line's provider at the keyboard; they are stored nowhere."""
+    if line.keys:
+        return line.keys
     kind = providers.load(line.dest)
     found = {}
     for need in kind.needs:
@@ -168,11 +171,6 @@ def ask(line: Line) -> Mapping[str, Secret]:
             if text:
                 found[need.field] = Secret(text)
     return found
-
-
-def plan_words(plan: Plan, line: Line) -> str:
-    """Return a plan as text."""
-    return words.plan_text(plan, sandbox=line.sandbox)
 
 
 def _until_done(job: jobs.Job | batch.Batch, view: View) -> Steps:

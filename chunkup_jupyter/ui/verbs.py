@@ -19,7 +19,7 @@ from ..errors import AlreadyUploading, ChunkupError, InvalidUpload
 from ..events import State
 from ..journal import Unfinished
 from ..model import Session
-from . import cards, grammar, words
+from . import cards, grammar, options, parsers, words
 from .bars import View
 from .grammar import Line
 from .running import Steps, Trail, again, ask, steps
@@ -161,13 +161,13 @@ def _providers(line: Line, prompt: str) -> Told:
         except Exception as error:
             rows.append((scheme, "", f"cannot be loaded: {words.shown(error, 120)}"))
             continue
-        own = ", ".join(grammar.own_options(kind))
+        own = ", ".join(options.own_options(kind))
         rows.append((kind.title, kind.form or f"{scheme}:…", own))
     return _table("Providers", ("Name", "Destination", "Its own options"), rows, empty="")
 
 
 def _help(line: Line, prompt: str) -> Told:
-    text = grammar.help_text(line.words[0] if line.words else "").rstrip()
+    text = parsers.help_text(line.words[0] if line.words else "").rstrip()
     return Told(text, f"<pre>{escape(text)}</pre>")
 
 
@@ -207,7 +207,8 @@ def _resume(line: Line, view: Callable[[Line], View], trail: Trail) -> Steps:
         )
     asked = grammar.parse(text)
     said = {name: getattr(line, name) for name in line.given & _CARRIED}
-    asked = asked.settle({**said, "debug": line.debug, "progress": line.progress})
+    beside = {"debug": line.debug, "progress": line.progress, "keys": line.keys}
+    asked = asked.settle({**said, **beside})
     return (yield from steps(asked, view, trail))
 
 
@@ -340,7 +341,7 @@ def _listed(line: Line) -> tuple[Any, Sequence[Session]]:
 
 
 def _given(line: Line, dest: str) -> Any:
-    return ask(Line(dest=dest)) if line.ask_key else None
+    return ask(Line(dest=dest, keys=line.keys)) if line.ask_key else None
 
 
 # -- the doctor

@@ -110,7 +110,7 @@ def plan_rows(plan: Plan, rate: float = 0.0) -> list[tuple[str, str]]:
         ("File", f"{plan.file.name} · {units.size(plan.file.size)}{exact}"),
         ("Type", plan.file.media_type),
         ("To", plan.target),
-        ("Parts", f"{plural(plan.parts, 'part')} of {binary(plan.part_size)}"),
+        ("Parts", f"{plural(plan.parts, 'part')} of {units.binary(plan.part_size)}"),
         ("At once", "1, in order" if plan.in_order else str(min(plan.jobs, plan.parts))),
         ("Memory", f"about {units.size(plan.memory)} at most"),
     ]
@@ -132,9 +132,9 @@ def _fits(plan: Plan, rate: float) -> str:
     return f"; fits from {units.rate(needed)} up" if needed >= 1 else ""
 
 
-def plan_text(plan: Plan, *, sandbox: bool = False) -> str:
+def plan_text(plan: Plan) -> str:
     """Return a plan as aligned text."""
-    return marked(aligned([("Plan", "nothing is sent"), *plan_rows(plan)]), sandbox)
+    return marked(aligned([("Plan", "nothing is sent"), *plan_rows(plan)]), plan.sandbox)
 
 
 def aligned(rows: Sequence[tuple[str, str]]) -> str:
@@ -158,14 +158,6 @@ def shown(text: object, limit: int = 500) -> str:
 def plural(number: int, noun: str) -> str:
     """Return ``1 part``, ``49 parts``."""
     return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
-def binary(size: int) -> str:
-    """Return a part size (bytes) as people write it: ``16 MiB`` where it is whole."""
-    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if size >= 1 << power and size % (1 << power) == 0:
-            return f"{size >> power:,} {unit}"
-    return units.size(size)
 
 
 def when(at: float) -> str:
