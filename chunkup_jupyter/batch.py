@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import shlex
+import threading
 import time
 from collections import Counter, deque
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, overload
@@ -76,17 +77,37 @@ def plan_many(
     **options: Any,
 ) -> list[Plan]:
     """Return what ``start_many`` with the same arguments would do, file by file."""
+    orders = orders_of(
+        sources, dest, recursive=recursive, include=include, exclude=exclude, **options
+    )
+    return [plan_of(order) for order in orders]
+
+
+def orders_of(
+    sources: Sequence[Any],
+    dest: Any,
+    *,
+    files: int = FILES,
+    recursive: bool = False,
+    include: Sequence[str] = (),
+    exclude: Sequence[str] = (),
+    **options: Any,
+) -> list[Order]:
+    """Return the order of each file that ``start_many`` would begin; raises what it raises."""
     options.pop("listeners", None)
     chosen, order = _chosen(
         sources, dest, options, recursive=recursive, include=include, exclude=exclude
     )
-    return [plan_of(_order_of(one, order)) for one in chosen]
+    return [_order_of(one, order) for one in chosen]
 
 
 class Item:
-    """One file of a batch: first it waits for its turn, then it has a ``job``."""
+    """One file of a batch: first it waits for its turn, then it has a ``job``.
 
-    def __init__(self, chosen: Chosen, order: Order) -> None:
+    ``queue`` puts it into the batch's queue again.
+    """
+
+    def __init__(self, chosen: Chosen, order: Order, queue: Callable[[Sequence[Item]], None]):
         self.order = _order_of(chosen, order)
         self.size = chosen.size
         self.job: Job | None = None
@@ -95,6 +116,8 @@ class Item:
         self.path = remote.shown(source) if named else ""
         """How the source was written; "" for objects."""
         self.name = chosen.name or _own_name(source)
+        self.target, self.sandbox = order.provider.url, order.sandbox
+        self._queue = queue
         self._progress = Progress(total=chosen.size).after(Waiting("it waits for its turn"))
 
     @property
@@ -134,6 +157,26 @@ class Item:
     def __repr__(self) -> str:
         return f"<{self.name}: {'waiting' if self.waiting else self.state.value}>"
 
+    def pause(self) -> None:
+        """Take no new part; before its turn there is nothing to pause."""
+        if self.job is not None:
+            self.job.pause()
+
+    def resume(self) -> None:
+        """Go on with it; what failed before it had a job gets a new turn."""
+        if self.job is not None:
+            self.job.resume()
+        elif self.state in (State.FAILED, State.STOPPED):
+            self._again()
+            self._queue([self])
+
+    def cancel(self) -> None:
+        """Cancel it; before its turn it gives that up."""
+        if self.job is not None:
+            self.job.cancel()
+        else:
+            self._end(Cancelled())
+
     def _end(self, event: Event) -> None:
         """End without a job."""
         if not self._progress.state.ended:
@@ -167,7 +210,7 @@ class Batch:
         listeners: Sequence[Listener] = (),
         words: Sequence[str] = (),
     ) -> None:
-        self.items = tuple(Item(one, order) for one in chosen)
+        self.items = tuple(Item(one, order, self._begin) for one in chosen)
         self.files = files
         self.target = order.provider.url
         self.title = order.provider.title
@@ -180,6 +223,9 @@ class Batch:
         self._loop = background.loop()
         self._paused = False
         self._wanted = ""
+        self._lock = threading.Lock()
+        self._queue: deque[Item] = deque()
+        self._busy = False  # somebody works on the queue
         self._done: Future[None] = Future()
         self._begin(self.items)
 
@@ -331,10 +377,8 @@ class Batch:
         again = [one for one in self.items if one.state in (State.FAILED, State.STOPPED)]
         for item in again:
             item._again()
-        self._wanted, self._paused = "", False
-        if again:
-            self._done = Future()
-            self._begin(again)
+        self._paused = False
+        self._begin(again)
         return self
 
     def stop(self) -> None:
@@ -354,26 +398,41 @@ class Batch:
     # the course of things
 
     def _begin(self, items: Sequence[Item]) -> None:
-        background.submit(self._live(deque(items)))
+        """Put files into the queue, and see that somebody works on it."""
+        with self._lock:
+            self._queue.extend(items)
+            if self._busy or not items:
+                return
+            self._busy, self._wanted, self._done = True, "", Future()
+            background.submit(self._live(self._done))
 
-    async def _live(self, queue: deque[Item]) -> None:
+    def _any(self) -> bool:
+        """Say whether a file waits. Once none does, the next one begins anew."""
+        with self._lock:
+            self._busy = bool(self._queue)
+            return self._busy
+
+    async def _live(self, done: Future[None]) -> None:
         wire = HttpClient(ca_bundle=self._order.ca_bundle)
         meter = asyncio.create_task(self._measure())
         try:
-            workers = min(self.files, len(queue))
-            await asyncio.gather(*(self._work(queue, wire) for _ in range(workers)))
+            while self._any():
+                workers = min(self.files, len(self._queue))
+                await asyncio.gather(*(self._work(wire) for _ in range(workers)))
         finally:
             meter.cancel()
             await wire.close()
-            self._done.set_result(None)
+            done.set_result(None)
 
-    async def _work(self, queue: deque[Item], wire: HttpClient) -> None:
-        while queue:
+    async def _work(self, wire: HttpClient) -> None:
+        while self._queue:
             while self._paused and not self._wanted:  # noqa: ASYNC110  set from any thread
                 await asyncio.sleep(0.1)
-            if not queue:
+            if not self._queue:
                 return
-            item = queue.popleft()
+            item = self._queue.popleft()
+            if item.state.ended:  # cancelled while it waited
+                continue
             if self._wanted:
                 item._end(Stopped() if self._wanted == "stop" else Cancelled())
                 continue
@@ -391,8 +450,10 @@ class Batch:
         job = item.job = await asyncio.to_thread(
             Job, item.order, [watch, *self._listeners], lent=wire
         )
-        if self._wanted:
-            job.stop() if self._wanted == "stop" else job.cancel()
+        if self._wanted == "stop":
+            job.stop()
+        elif self._wanted or item._progress.state is State.CANCELLED:
+            job.cancel()
         await job.ended()
 
     async def _measure(self) -> None:

@@ -313,6 +313,45 @@ def test_cancelling_leaves_nothing_open(stuck: Batch, oss: World) -> None:
     assert arrived(oss) == {}
 
 
+def test_one_that_waits_can_give_up_its_turn(stuck: Batch, oss: World) -> None:
+    asyncio.run(asyncio.wait_for(begun(stuck), 20))
+    stuck.items[2].cancel()
+    oss.strike()
+
+    results = stuck.result(30)
+
+    assert isinstance(results[2], UploadCancelled)
+    assert set(arrived(oss)) == {"0.bin", "1.bin"}
+
+
+def test_one_that_could_not_begin_gets_a_new_turn_while_others_run(
+    folder: Path, stuck: Batch, oss: World
+) -> None:
+    batch = send(oss, ["gone.bin", "0.bin"], state=None)
+    gone = batch.items[0]
+    asyncio.run(asyncio.wait_for(begun(batch, 1), 20))
+    assert gone.state is State.FAILED
+    (folder / "gone.bin").write_bytes(b"now it is here")
+
+    gone.resume()
+    gone.resume()  # a second click
+    oss.strike()
+
+    assert isinstance(batch.result(30).check()[0], UploadResult)
+    assert arrived(oss)["gone.bin"] == b"now it is here"
+    stuck.result(30)
+
+
+def test_one_gets_a_new_turn_after_all_have_ended(folder: Path, oss: World) -> None:
+    batch = send(oss, ["one.bin", "late.bin"])
+    batch.result(30)
+    (folder / "late.bin").write_bytes(b"now it is here")
+
+    batch.items[1].resume()
+
+    assert len(batch.result(30).check()) == 2
+
+
 def test_an_awaited_batch_stops_with_its_task(stuck: Batch) -> None:
     async def cell() -> None:
         async def wait() -> Any:
