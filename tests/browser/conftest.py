@@ -1,14 +1,15 @@
 """One JupyterLab and one Chromium for all browser tests; kernels of three behaviours.
 
-``CHUNKUP_KERNELS`` names further kernels as NAME=PYTHON, separated by colons: the
-interpreters of environments that have another ipykernel. They are made known to this
-JupyterLab only.
+ipykernel 7.4 and later, 7.0 to 7.3, and 6 deliver a widget's messages in three ways. A test
+that asks for ``kernel`` runs on the installed one and on an older one of each other kind.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,15 +17,14 @@ from typing import Any
 import lab
 import pytest
 
-KERNELS = dict(
-    pair.split("=", 1) for pair in os.environ.get("CHUNKUP_KERNELS", "").split(":") if pair
-)
+OLDER = ("7.3.0", "6.31.0")
 SHOTS = os.environ.get("CHUNKUP_SHOTS", "")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "kernel" in metafunc.fixturenames:
-        metafunc.parametrize("kernel", ["python3", *KERNELS])
+        names = ["python3", *(f"ipykernel-{version}" for version in OLDER)]
+        metafunc.parametrize("kernel", names, indirect=True)
 
 
 # For the module only: while playwright lives, its thread counts as running a loop, and the
@@ -45,14 +45,25 @@ def browser() -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory, browser: Any) -> Iterator[lab.Lab]:
-    folder = tmp_path_factory.mktemp("lab")
-    for name, python in KERNELS.items():
-        subprocess.run(
-            [python, "-m", "ipykernel", "install", "--prefix", str(folder / "kernels"), "--name",
-             name], check=True, capture_output=True,
-        )  # fmt: skip
-    with lab.server(folder) as running:
+    with lab.server(tmp_path_factory.mktemp("lab")) as running:
         yield running
+
+
+@pytest.fixture
+def kernel(request: pytest.FixtureRequest, server: lab.Lab) -> str:
+    """The name of a kernel that this JupyterLab knows, installed at its first use."""
+    name: str = request.param
+    spec = server.kernels / name / "kernel.json"
+    if name != "python3" and not spec.exists():
+        # In a folder that stands before the installed packages: only ipykernel differs.
+        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target"]
+        command += [str(spec.parent / "packages"), name.replace("-", "==")]
+        subprocess.run(command, check=True)
+        path = os.pathsep.join([command[-2], str(Path(__file__).parent.parent)])
+        argv = [sys.executable, "-m", "ipykernel_launcher", "-f", "{connection_file}"]
+        about = {"display_name": name, "language": "python", "metadata": {"debugger": False}}
+        spec.write_text(json.dumps({"argv": argv, "env": {"PYTHONPATH": path}, **about}))
+    return name
 
 
 @pytest.fixture

@@ -64,17 +64,20 @@ def server(folder: Path) -> Iterator[Lab]:
                 if time.monotonic() > deadline or process.poll() is not None:
                     raise RuntimeError((folder / "lab.log").read_text()[-2000:]) from None
                 time.sleep(0.1)
-        yield Lab(url, token, work)
+        yield Lab(url, token, work, folder / "kernels" / "share" / "jupyter" / "kernels")
     finally:
         process.terminate()
-        process.wait(10)
+        try:
+            process.wait(30)  # it waits for each kernel that is busy
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 class Lab:
-    """One JupyterLab server: where it is, and the folder of its notebooks."""
+    """One JupyterLab server: where it is, and the folders of its notebooks and kernels."""
 
-    def __init__(self, url: str, token: str, work: Path) -> None:
-        self.url, self.token, self.work = url, token, work
+    def __init__(self, url: str, token: str, work: Path, kernels: Path) -> None:
+        self.url, self.token, self.work, self.kernels = url, token, work, kernels
 
     def notebook(self, page: Any, cells: list[str], name: str, kernel: str = "python3") -> Notebook:
         """Write a notebook, open it in the page, and wait for its kernel."""
