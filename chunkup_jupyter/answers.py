@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 from xml.etree import ElementTree
@@ -46,6 +47,14 @@ def request_id(response: Response) -> str:
         if value := response.headers.get(name):
             return clean(value, 100)
     return ""
+
+
+def date_of(response: Response) -> float | None:
+    """Return the server's time by its ``Date``, in Unix seconds; None when it tells none."""
+    try:
+        return parsedate_to_datetime(response.headers["date"]).timestamp()
+    except (KeyError, ValueError, TypeError, OverflowError):
+        return None
 
 
 def problem(response: Response) -> tuple[str, str]:

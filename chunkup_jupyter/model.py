@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -270,6 +271,11 @@ def drive(flow: Flow[T], send: Send) -> T:
         return end.value  # type: ignore[no-any-return]
     finally:
         flow.close()
+
+
+def utc_now() -> float:
+    """Return Unix seconds: the clock of providers that sign or watch an expiry."""
+    return time.time()
 
 
 ARGUMENT: Mapping[str, Any] = {"argument": True}

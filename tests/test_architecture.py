@@ -12,6 +12,7 @@ import chunkup_jupyter
 PACKAGE = Path(chunkup_jupyter.__file__).parent
 
 PURE = "answers digests errors events model plan secrets units wire"
+SENDS = "answers digests errors model plan secrets units wire"
 
 # What each file may import from the package. A folder's name stands for its loader
 # (``providers``), ``folder/*`` for the files in it.
@@ -30,15 +31,13 @@ MAY_IMPORT = {
     "plan": "model errors units",
     "events": "model errors",
     "providers": "model errors",
-    "providers/*": "model answers plan errors wire digests secrets units",
-    "providers/openai": (
-        "model answers plan errors wire digests secrets units providers/openai_uploads "
-        "providers/openai_settings"
-    ),
-    "providers/openai_uploads": (
-        "model answers plan errors wire digests secrets units providers/openai_settings"
-    ),
-    "providers/oss": "model answers plan errors wire digests secrets units providers/oss_signing",
+    "providers/*": SENDS,
+    "providers/openai": f"{SENDS} providers/openai/*",
+    "providers/openai/*": f"{SENDS} providers/openai/*",
+    "providers/oss": f"{SENDS} providers/oss/*",
+    "providers/oss/*": f"{SENDS} providers/oss/*",
+    "providers/twelvelabs": f"{SENDS} providers/twelvelabs/*",
+    "providers/twelvelabs/*": f"{SENDS} providers/twelvelabs/*",
     "sandbox": "wire digests",
     "sandbox/*": "wire digests units sandbox sandbox/server",
     "sandbox/server": "wire sandbox sandbox/connection sandbox/incoming",

@@ -29,7 +29,7 @@ from chunkup_jupyter.errors import (
 from chunkup_jupyter.model import Body, FileInfo, Flow, Part, PartReceipt, Result, Session, drive
 from chunkup_jupyter.plan import check_size
 from chunkup_jupyter.providers.openai import AzureOpenAI, OpenAI
-from chunkup_jupyter.providers.openai_settings import PURPOSES
+from chunkup_jupyter.providers.openai.settings import PURPOSES
 from chunkup_jupyter.secrets import Secret
 from chunkup_jupyter.transport import Transport
 from chunkup_jupyter.wire import Headers, MemoryClient, Request, Response

@@ -30,8 +30,9 @@ from chunkup_jupyter.errors import (
 )
 from chunkup_jupyter.model import Body, FileInfo, Part, PartReceipt, Result, Session
 from chunkup_jupyter.providers import load
-from chunkup_jupyter.providers import oss_signing as signing
-from chunkup_jupyter.providers.oss import OSS, complete_body, whole_crc
+from chunkup_jupyter.providers.oss import OSS, signing
+from chunkup_jupyter.providers.oss.addresses import path_text
+from chunkup_jupyter.providers.oss.completion import complete_body, whole_crc
 from chunkup_jupyter.secrets import Secret
 from chunkup_jupyter.wire import Headers, Request, Response
 
@@ -240,7 +241,7 @@ def test_the_crcs_of_all_parts_combine_to_that_of_the_object():
 
 @given(st.text(st.characters(exclude_categories=("Cs",)), max_size=40))
 def test_a_key_is_found_again_in_its_path(key):
-    path = signing.path_text(key)
+    path = path_text(key)
 
     assert unquote(path) == key
     assert path.isascii()

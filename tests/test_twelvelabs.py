@@ -40,7 +40,9 @@ from chunkup_jupyter.model import (
     Session,
     drive,
 )
-from chunkup_jupyter.providers.twelvelabs import IMAGE_MOST, RULES, TwelveLabs, check_presigned
+from chunkup_jupyter.providers.twelvelabs import TwelveLabs
+from chunkup_jupyter.providers.twelvelabs.addresses import check_presigned
+from chunkup_jupyter.providers.twelvelabs.settings import IMAGE_MOST, RULES
 from chunkup_jupyter.sandbox.faults import Fault, Faulty, On
 from chunkup_jupyter.sandbox.twelvelabs import TwelveLabsSandbox
 from chunkup_jupyter.secrets import Secret

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Self
 from urllib.parse import urlsplit
 
-from ..answers import clean
-from ..errors import InsecureConnection, InvalidUpload
-from ..model import ARGUMENT, FileInfo, Provider, option
-from ..secrets import Secret
-from ..units import parse_duration
-from ..wire import Request, encoded, is_loopback, json_request, shown
+from ...answers import clean
+from ...errors import InsecureConnection, InvalidUpload
+from ...model import ARGUMENT, FileInfo, Provider, option
+from ...secrets import Secret
+from ...units import parse_duration
+from ...wire import is_loopback, shown
 
 # FilePurpose in openai 3.52, read 2026-11. The API's own description of /uploads
 # (2026-08) lists only the first four, so any text is passed on for the server to decide.
@@ -100,8 +100,6 @@ class Settings(Provider):
     def __repr__(self) -> str:
         return f"<{self.url} at {shown(self._base)}>"
 
-    # -- where
-
     @classmethod
     def from_url(cls, url: str, **given: Any) -> Self:
         """Return the destination ``SCHEME:PURPOSE``; a ``purpose`` given as a field wins.
@@ -130,6 +128,11 @@ class Settings(Provider):
         """The pre-flight checks of the purpose; Azure demands the same of its files."""
         return f"openai:{self.purpose}"
 
+    @property
+    def states_digest(self) -> bool:
+        """Whether ``md5`` was given: it is compared with ours, whatever else is checked."""
+        return self.md5 is not None
+
     def check(self, file: FileInfo) -> Sequence[str]:
         """Warn of a purpose the SDK does not know; refuse a name that cannot be sent."""
         check_name(file)
@@ -139,8 +142,6 @@ class Settings(Provider):
             f"{self.purpose!r} is none of the purposes known here ({', '.join(PURPOSES)}); "
             f"it is passed on, and {self.title} decides",
         )
-
-    # -- addresses and keys
 
     @property
     @abstractmethod
@@ -155,26 +156,6 @@ class Settings(Provider):
     def _auth(self) -> dict[str, str]: ...
 
     _address_hint: ClassVar[str]
-
-    def _headers(self) -> dict[str, str]:
-        # In one spelling, so that none goes out twice.
-        extra = {name.title(): value for name, value in self.extra_headers.items()}
-        return {**extra, **self._auth()}
-
-    def _address(self, path: str, query: Mapping[str, str] | None = None) -> str:
-        extra = {name: str(value) for name, value in self.extra_query.items()}
-        pairs = {**extra, **(query or {}), **self._query}
-        text = "&".join(f"{encoded(name)}={encoded(value)}" for name, value in pairs.items())
-        return self._base + path + (f"?{text}" if text else "")
-
-    def _request(self, method: str, path: str, query: Mapping[str, str] | None = None) -> Request:
-        return Request(method, self._address(path, query), self._headers(), within=self.timeout)
-
-    def _json(self, path: str, body: Mapping[str, Any], *, once: bool = False) -> Request:
-        made = json_request("POST", self._address(path), body, self._headers(), once=once)
-        return replace(made, within=self.timeout)
-
-    # -- what was given
 
     def _set(self, name: str, value: object) -> None:
         object.__setattr__(self, name, value)

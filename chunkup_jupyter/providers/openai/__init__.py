@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ..errors import AuthError, CredentialsMissing, InvalidUpload
-from ..model import Result, Rules, option
-from ..secrets import Need, Secret
-from ..wire import Response
-from .openai_settings import NO_KEY
-from .openai_uploads import Uploads
+from ...errors import AuthError, CredentialsMissing, InvalidUpload
+from ...model import Rules, option
+from ...secrets import Need, Secret
+from ...wire import Response
+from .next_cell import arguments
+from .settings import NO_KEY
+from .uploads import Uploads
 
 RULES = Rules(
     min_size=1,  # not documented; a part of no bytes makes no sense to the API
@@ -92,10 +93,6 @@ class OpenAI(Uploads):
             sent["Authorization"] = f"Bearer {self.api_key.reveal()}"
         return sent
 
-    def next_cell(self, result: Result) -> str:
-        """Return a cell that uses the file with the official SDK."""
-        return _cell(self._client_code(), self.purpose, result)
-
     def _client_code(self) -> str:
         default = type(self).__dataclass_fields__["base_url"].default
         given = {
@@ -103,7 +100,7 @@ class OpenAI(Uploads):
             "organization": self.organization,
             "project": self.project,
         }
-        return f"from openai import OpenAI\n\nclient = OpenAI({_arguments(given)})"
+        return f"from openai import OpenAI\n\nclient = OpenAI({arguments(given)})"
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -198,45 +195,14 @@ class AzureOpenAI(Uploads):
             error.expired = bool(self.ad_token) and response.status == 401
             raise
 
-    def next_cell(self, result: Result) -> str:
-        """Return a cell that uses the file with the official SDK."""
-        return _cell(self._client_code(), self.purpose, result)
-
     def _client_code(self) -> str:
         root, v1 = self._root
         if v1:
-            given = _arguments({"base_url": self._base})
+            given = arguments({"base_url": self._base})
             key = "AZURE_OPENAI_AD_TOKEN" if self.ad_token else "AZURE_OPENAI_API_KEY"
             return (
                 f"import os\n\nfrom openai import OpenAI\n\n"
                 f'client = OpenAI({given}, api_key=os.environ["{key}"])'
             )
-        given = _arguments({"azure_endpoint": root, "api_version": self.api_version})
+        given = arguments({"azure_endpoint": root, "api_version": self.api_version})
         return f"from openai import AzureOpenAI\n\nclient = AzureOpenAI({given})"
-
-
-# What people do next, by purpose; models named in OpenAI's guides, read 2026-11.
-_USES = {
-    "fine-tune": "job = client.fine_tuning.jobs.create(\n"
-    '    training_file="{id}",\n    model="gpt-4.1-mini-2025-04-14",\n)\njob.id',
-    "batch": "batch = client.batches.create(\n"
-    '    input_file_id="{id}",\n    endpoint="/v1/chat/completions",\n'
-    '    completion_window="24h",\n)\nbatch.id',
-    "assistants": 'store = client.vector_stores.create(name="my files")\n'
-    'client.vector_stores.files.create(vector_store_id=store.id, file_id="{id}")',
-    "user_data": 'store = client.vector_stores.create(name="my files")\n'
-    'client.vector_stores.files.create(vector_store_id=store.id, file_id="{id}")',
-    "vision": "answer = client.responses.create(\n"
-    '    model="gpt-4.1-mini",\n'
-    '    input=[{"role": "user", "content": [{"type": "input_image", "file_id": "{id}"}]}],\n'
-    ")\nanswer.output_text",
-}
-
-
-def _cell(client: str, purpose: str, result: Result) -> str:
-    use = _USES.get(purpose, 'client.files.retrieve("{id}")')
-    return f"{client}\n{use}".replace("{id}", result.id)
-
-
-def _arguments(given: Mapping[str, str]) -> str:
-    return ", ".join(f'{name}="{value}"' for name, value in given.items() if value)
