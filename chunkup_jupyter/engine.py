@@ -86,7 +86,7 @@ class Options:
     check: bool = True
 
 
-@dataclass
+@dataclass(eq=False)
 class Upload:
     """One upload. Lives on one event loop; ``run`` is called once.
 

@@ -157,6 +157,15 @@ def test_waiting_returns_the_result_and_binds_it(shell: Any) -> None:
     assert shell.user_ns["up"] is shell.user_ns["_chunkup"] is shell.user_ns["named"] is value
 
 
+def test_a_limited_upload_arrives(shell: Any) -> None:
+    try:
+        value = run(shell, "%chunkup big.bin oss://bucket/key --bwlimit 100M")
+    finally:
+        chunkup_jupyter.set_bandwidth(None)
+
+    assert value.size == 3 << 20
+
+
 def test_detaching_returns_the_job(shell: Any) -> None:
     job = run(shell, "%chunkup train.jsonl openai:fine-tune --detach -o named")
 
