@@ -29,23 +29,85 @@ _sandbox_lock = threading.Lock()
 
 
 @dataclasses.dataclass(frozen=True)
+class Asked:
+    """What ``start`` was asked for, in its own words, which are explained there.
+
+    ``fields`` are the provider's own. Keys are not among them: they are never kept.
+
+    Raises ``InvalidUpload`` for what no provider could take.
+    """
+
+    dest: str | Provider
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    name: str | None = None
+    media_type: str | None = None
+    size: int | None = None
+    part_size: int | str | None = None
+    jobs: int | None = None
+    verify: str = "auto"
+    wait_ready: bool | None = None
+    sandbox: bool = False
+    reuse: bool = False
+    fresh: bool = False
+    check: bool = True
+    key_env: str | None = None
+    ca_bundle: str | None = None
+    state: Path | str | None = "default"
+    policy: Policy | None = None
+
+    def __post_init__(self) -> None:
+        if self.verify not in ("auto", "none"):
+            raise InvalidUpload(f"verify is 'auto' or 'none', not {self.verify!r}")
+        if self.jobs is not None and not 1 <= self.jobs <= 64:
+            raise InvalidUpload(f"jobs is a number from 1 to 64, not {self.jobs}")
+
+    def options(self, provider: Provider) -> Options:
+        """Return what the engine is told. Raises ``InvalidUpload``."""
+        try:
+            part_size = None if self.part_size is None else parse_size(self.part_size)
+        except ValueError as error:
+            raise InvalidUpload(str(error)) from None
+        return Options(
+            jobs=self.jobs,
+            part_size=part_size,
+            verify=self.verify == "auto",
+            wait_ready=provider.waits_ready if self.wait_ready is None else self.wait_ready,
+            fresh=self.fresh,
+            check=self.check,
+        )
+
+    def folder(self) -> Path | None:
+        """Return where the journal lives, None for memory only."""
+        if self.state == "default":
+            return default_folder()
+        return None if self.state is None else Path(self.state)
+
+
+@dataclasses.dataclass(frozen=True)
 class Order:
-    """One upload as it was asked for, everything looked up that can be without a request."""
+    """One upload as it was asked for, everything looked up that can be without a request.
+
+    ``look_up`` finds destination and keys once more, as they are by then.
+    """
 
     source: Any
-    dest: str
-    name: str | None
-    media_type: str | None
-    size: int | None
+    asked: Asked
     provider: Provider
     options: Options
-    sandbox: bool
     state: Path | None
-    ca_bundle: str | None
-    spelled: Mapping[str, Any]
-    refresh: Callable[[], Provider | None]
-    policy: Policy
-    reuse: bool = False
+    look_up: Callable[[], Provider]
+
+    @property
+    def sandbox(self) -> bool:
+        """Whether it goes to a server on this machine."""
+        return self.asked.sandbox
+
+    def refresh(self) -> Provider | None:
+        """Return the provider with fresher keys, None when there are none."""
+        if isinstance(self.asked.dest, Provider):
+            return None
+        fresh = self.look_up()
+        return None if fresh == self.provider else fresh
 
 
 def destination(
@@ -94,88 +156,32 @@ def destination(
 
 
 def place(
+    source: Any,
     dest: str | Provider,
     *,
-    source: Any,
-    given: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None,
-    fields: Mapping[str, Any],
-    name: str | None = None,
-    media_type: str | None = None,
-    size: int | None = None,
-    jobs: int | None = None,
-    part_size: int | str | None = None,
-    verify: str = "auto",
-    wait_ready: bool | None = None,
-    fresh: bool = False,
-    reuse: bool = False,
-    sandbox: bool = False,
-    check: bool = True,
-    key_env: str | None = None,
-    ca_bundle: str | None = None,
-    state: Path | str | None = "default",
-    policy: Policy | None = None,
+    credentials: Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None = None,
+    **options: Any,
 ) -> Order:
-    """Look everything up that needs no request. Raises what ``start`` raises."""
-    if verify not in ("auto", "none"):
-        raise InvalidUpload(f"verify is 'auto' or 'none', not {verify!r}")
-    if jobs is not None and not 1 <= jobs <= 64:
-        raise InvalidUpload(f"jobs is a number from 1 to 64, not {jobs}")
-    try:
-        asked = None if part_size is None else parse_size(part_size)
-    except ValueError as error:
-        raise InvalidUpload(str(error)) from None
-    folder = default_folder() if state == "default" else None if state is None else Path(state)
+    """Look everything up that needs no request. Takes and raises what ``start`` does."""
+    known = {name: options.pop(name) for name in _GENERAL & options.keys()}
+    asked = Asked(dest, options, **known)
 
     def look_up() -> Provider:
-        return destination(dest, sandbox=sandbox, key_env=key_env, given=given, fields=fields)
-
-    def refresh() -> Provider | None:
-        if isinstance(dest, Provider):
-            return None
-        fresh_one = look_up()
-        return None if fresh_one == provider else fresh_one
+        return destination(
+            dest, sandbox=asked.sandbox, key_env=asked.key_env, given=credentials, fields=options
+        )
 
     provider = look_up()
-    waits = provider.waits_ready if wait_ready is None else wait_ready
-    return Order(
-        source=source,
-        dest=dest if isinstance(dest, str) else provider.url,
-        name=name,
-        media_type=media_type,
-        size=size,
-        provider=provider,
-        options=Options(
-            jobs=jobs,
-            part_size=asked,
-            verify=verify == "auto",
-            wait_ready=waits,
-            fresh=fresh,
-            check=check,
-        ),
-        sandbox=sandbox,
-        state=folder,
-        ca_bundle=ca_bundle,
-        spelled={
-            "name": name,
-            "media_type": media_type,
-            "part_size": part_size,
-            "jobs": jobs,
-            "verify": verify if verify != "auto" else None,
-            "wait_ready": wait_ready,
-            "sandbox": sandbox or None,
-            "reuse": reuse or None,
-            "check": None if check else False,
-            "key_env": key_env,
-            **fields,
-        },
-        refresh=refresh,
-        policy=policy or Policy(),
-        reuse=reuse,
-    )
+    return Order(source, asked, provider, asked.options(provider), asked.folder(), look_up)
+
+
+_GENERAL = {field.name for field in dataclasses.fields(Asked)} - {"dest", "fields"}
 
 
 def open_for(order: Order) -> Source:
-    return open_source(order.source, name=order.name, media_type=order.media_type, size=order.size)
+    """Open what is to be uploaded. Raises ``SourceError`` and ``InvalidUpload``."""
+    asked = order.asked
+    return open_source(order.source, name=asked.name, media_type=asked.media_type, size=asked.size)
 
 
 def plan_for(order: Order, source: Source) -> Plan:
@@ -197,6 +203,7 @@ def plan_for(order: Order, source: Source) -> Plan:
         jobs=1 if rules.in_order else order.options.jobs or START,
         in_order=rules.in_order,
         life=rules.life,
+        checks=planning.limits(rules),
         notes=tuple(notes),
         warnings=tuple(warnings),
         sandbox=order.sandbox,
@@ -205,9 +212,15 @@ def plan_for(order: Order, source: Source) -> Plan:
 
 def words_of(order: Order) -> list[str]:
     """Return destination and options as words of the magic's line."""
-    words = [shlex.quote(order.dest)]
-    declared = {field.name: field.metadata for field in dataclasses.fields(order.provider)}
-    for name, value in order.spelled.items():
+    asked, provider = order.asked, order.provider
+    words = [shlex.quote(asked.dest if isinstance(asked.dest, str) else provider.url)]
+    declared = {field.name: field.metadata for field in dataclasses.fields(provider)}
+    said = {
+        name: getattr(asked, name)
+        for name, default in _SAYABLE.items()
+        if getattr(asked, name) != default
+    }
+    for name, value in {**said, **asked.fields}.items():
         about: Mapping[str, Any] = declared.get(name, {})
         if value is None or (about and not about.get("option")):
             continue  # unsaid, or nothing that a line can say
@@ -225,6 +238,14 @@ def words_of(order: Order) -> list[str]:
         else:
             words.append(f"{flag} {shlex.quote(str(value))}")
     return words
+
+
+# What a line can say of any upload, and what it need not say.
+_SAYABLE = {
+    field.name: field.default
+    for field in dataclasses.fields(Asked)
+    if field.name not in ("dest", "fields", "size", "fresh", "ca_bundle", "state", "policy")
+}
 
 
 def open_sandbox(scheme: str, **limits: Any) -> Any:

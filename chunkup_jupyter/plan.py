@@ -136,13 +136,25 @@ def fits(receipt: PartReceipt, session: Session) -> bool:
     return part_at(receipt.number, session.file.size, session.part_size).size == receipt.size
 
 
+def limits(rules: Rules) -> tuple[str, ...]:
+    """Return the provider's limits that a plan keeps, in words."""
+    found = []
+    if rules.max_size is not None:
+        found.append(f"a file of at most {binary(rules.max_size)}")
+    if rules.max_part is not None and not rules.server_decides:
+        found.append(f"parts of at most {binary(rules.max_part)}")
+    if rules.max_parts is not None:
+        found.append(f"at most {rules.max_parts:,} parts")
+    return tuple(found)
+
+
 @dataclass(frozen=True, repr=False)
 class Plan:
     """What an upload would do, before a byte is sent. Sizes in bytes, times in seconds.
 
-    ``life`` is how long the provider keeps a session open, None for ever. ``notes``
-    and ``warnings`` are sentences for the reader. ``sandbox`` says that it would go to
-    a server on this machine.
+    ``life`` is how long the provider keeps a session open, None for ever. ``checks``
+    are limits of the provider that the plan keeps. ``notes`` and ``warnings`` are
+    sentences for the reader. ``sandbox`` says that it would go to a server on this machine.
     """
 
     file: FileInfo

@@ -120,7 +120,7 @@ def plan_rows(plan: Plan, rate: float = 0.0) -> list[tuple[str, str]]:
         size = sum(receipt.size for receipt in plan.resumable)
         before = f"{len(plan.resumable):,} of {plural(plan.parts, 'part')} ({units.size(size)})"
         rows.append(("Resumes", f"{before} already uploaded"))
-    rows += [("Checked", shown(check)) for check in plan.checks]
+    rows += [("Checked", " · ".join(map(shown, plan.checks)))] if plan.checks else []
     rows += [("Note", shown(note)) for note in plan.notes]
     return rows + [("Warning", shown(warning)) for warning in plan.warnings]
 
