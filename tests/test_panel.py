@@ -8,15 +8,20 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pretend import PretendJob
 
-from chunkup_jupyter import jobs, journal
+from chunkup_jupyter import journal
+from chunkup_jupyter.events import PartDone, Progress
 from chunkup_jupyter.journal import Creating, Entry, Key, Ledger
-from chunkup_jupyter.ui import form, grammar
+from chunkup_jupyter.model import PartReceipt
+from chunkup_jupyter.ui import form, grammar, running
 from chunkup_jupyter.ui.form import Answers
-from chunkup_jupyter.ui.panel import Panel
+from chunkup_jupyter.ui.panel import Panel, Row
+from chunkup_jupyter.ui.parts import DONE
 
 CANARY = "sk-canary-0123456789abcdef"
 
@@ -120,27 +125,65 @@ def test_the_line_says_what_the_form_says_and_the_grammar_reads_it() -> None:
         }
     )
 
-    text = form.line_of(answers)
+    text, beside = form.line_of(answers)
     line = grammar.parse(text)
 
     assert text.startswith("'a b.bin' c.bin oss://bucket/dir/ ")
+    assert beside == ""
     assert line.sources == ("a b.bin", "c.bin")
     assert line.detach
     assert line.jobs == 3
     assert line.fields == {"region": "cn-hangzhou", "no_clobber": True}
-    assert form.understood(answers).arguments() == line.arguments()
+    assert form.understood(answers) == line
 
 
 def test_what_is_usual_is_not_written() -> None:
     answers = Answers.of(openai("a.bin", options={"--base-url": "https://api.openai.com/v1"}))
 
-    assert form.line_of(answers) == "a.bin openai:fine-tune --sandbox -b"
+    assert form.line_of(answers)[0] == "a.bin openai:fine-tune --sandbox -b"
 
 
-def test_a_line_that_is_not_complete_is_no_line() -> None:
-    assert form.line_of(Answers.of(openai())) == ""
-    assert form.line_of(Answers.of(openai("a.bin", place=[""]))) == ""
-    assert form.line_of(Answers.of(openai("a.bin", scheme="no such"))) == ""
+@pytest.mark.parametrize(
+    "answers", [openai(), openai("a.bin", place=[""]), openai("a.bin", scheme="no such")]
+)
+def test_a_line_that_is_not_complete_is_no_line(answers: dict[str, Any]) -> None:
+    assert form.line_of(Answers.of(answers)) == ("", "choose files and a destination")
+
+
+def test_files_of_the_browser_stand_beside_the_line() -> None:
+    both = form.line_of(Answers.of(openai("a.bin")), 2)
+
+    assert both[0].startswith("a.bin openai:")
+    assert both[1] == "and 2 files of your computer: only this panel can send them"
+    assert form.line_of(Answers.of(openai()), 1) == (
+        "",
+        "1 file of your computer: only this panel can send it",
+    )
+
+
+def test_the_query_of_an_address_is_shown_nowhere(page: Page) -> None:
+    signed = f"https://example.org/film.mp4?signature={CANARY}"
+
+    taken = page.ask("expand", text=signed)
+    said = page.ask("form", form=openai(*taken["paths"]))
+    kept = page.frames[-1]
+    planned = page.ask("plan", form=openai(f"nosuch://host/a.jsonl?signature={CANARY}"))
+
+    assert taken["shown"] == ["https://example.org/film.mp4"]
+    assert said["line"] == ""
+    assert said["ready"]
+    assert "query" in said["beside"]
+    assert CANARY not in repr((said, kept, planned))
+
+
+@pytest.mark.parametrize("name", ["list", "-b.bin"])
+def test_a_file_called_like_a_verb_or_an_option_is_written_as_a_file(home: Path, name: str) -> None:
+    (home / name).write_bytes(b"x")
+
+    answers = Answers.of(openai(*form.expand(name)))
+
+    assert grammar.parse(form.line_of(answers)[0]).sources == (f"./{name}",)
+    assert f"./{name}" in [row["path"] for row in form.listing("")["rows"]]
 
 
 def test_a_value_that_begins_with_a_dash_stays_a_value() -> None:
@@ -154,13 +197,13 @@ def test_a_key_pasted_as_a_variables_name_does_not_come_back(text: str) -> None:
     answers = Answers.of(openai("a.bin", sandbox=False, key_env=text))
 
     assert answers.key_env == ""
-    assert "canary" not in form.line_of(answers)
+    assert "canary" not in form.line_of(answers)[0]
 
 
 def test_a_variables_name_is_on_the_line() -> None:
     answers = Answers.of(openai("a.bin", sandbox=False, key_env="MY_KEY"))
 
-    assert form.line_of(answers) == "a.bin openai:fine-tune --key-env=MY_KEY -b"
+    assert form.line_of(answers)[0] == "a.bin openai:fine-tune --key-env=MY_KEY -b"
 
 
 def test_patterns_mean_files_and_paths_themselves(home: Path) -> None:
@@ -254,6 +297,9 @@ def test_the_plan_has_parts_size_and_memory(page: Page) -> None:
     assert rows["File"].startswith("train.jsonl")
     assert "Parts" in rows
     assert "Memory" in rows
+    assert "parts of at most 64 MiB" in rows["Checked"]
+    assert rows["Session"].startswith("open for 1 h")
+    assert "at 10 MB/s" in rows["Time"]
 
 
 def test_the_plan_of_several_files_has_one_row_each_and_their_sum(page: Page) -> None:
@@ -261,7 +307,7 @@ def test_the_plan_of_several_files_has_one_row_each_and_their_sum(page: Page) ->
 
     assert [row[0] for row in rows] == ["train.jsonl", "valid.jsonl", "none.jsonl", "Together"]
     assert "no file" in rows[2][1]
-    assert rows[3][1].startswith("3 files")
+    assert rows[3][1].startswith("2 files")
 
 
 def test_one_click_brings_two_files_to_their_ids(page: Page) -> None:
@@ -289,8 +335,9 @@ def test_one_that_cannot_start_stops_no_other(page: Page) -> None:
 
 
 def test_what_could_not_start_can_be_retried(page: Page, home: Path) -> None:
-    page.ask("start", form=openai("late.jsonl"))
+    page.ask("start", form=openai("late.jsonl", "train.jsonl"))
     until(lambda: page.panel.view.heads and page.panel.view.heads[0]["state"] == "failed")
+    until(lambda: page.panel.view.heads[1]["state"] == "completed")
     (home / "late.jsonl").write_bytes(LINE * 20)
 
     page.panel.view._handle_custom_msg({"do": "retry", "file": 0, "click": 1}, [])
@@ -298,26 +345,54 @@ def test_what_could_not_start_can_be_retried(page: Page, home: Path) -> None:
     until(lambda: page.panel.view.heads[0]["state"] == "completed")
 
 
-def test_few_are_on_their_way_at_a_time_and_all_arrive(
-    page: Page, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_several_wait_for_their_turn_and_all_arrive(page: Page, home: Path) -> None:
     names = [f"f{n}.jsonl" for n in range(7)]
     for name in names:
         (home / name).write_bytes(LINE * 20)
-    begin, active = jobs.start, []
-
-    def start(*args: Any, **options: Any) -> Any:
-        job = begin(*args, **options)
-        active.append(sum(not one.state.ended for one in [job, *page.panel.jobs]))
-        return job
-
-    monkeypatch.setattr(jobs, "start", start)
 
     page.ask("start", form=openai(*names))
-    until(lambda: len(page.panel.jobs) == 7 and all(job.done() for job in page.panel.jobs))
+    first = until(lambda: page.panel.view.heads)
+    until(lambda: [head["state"] for head in page.panel.view.heads] == ["completed"] * 7)
 
-    assert [job.state.value for job in page.panel.jobs] == ["completed"] * 7
-    assert max(active) <= 2
+    assert [head["name"] for head in first] == names
+    assert len(page.panel.jobs) == 7
+
+
+def test_a_file_shows_that_it_waits_and_then_its_upload() -> None:
+    item: Any = SimpleNamespace(
+        name="a.bin", target="openai:batch", waiting=True, job=None, progress=Progress()
+    )
+    row = Row(lambda job: None, item)
+    row.follow(item)
+    before = row.look(0).head
+    job = PretendJob(4, 10)
+    item.waiting, item.job = False, job
+    after = row.look(0).head
+    job.start()
+    job.tell(PartDone(PartReceipt(1, 10, "x")))
+
+    assert (before["name"], before["word"], before["can"]) == ("a.bin", "Waiting", ("cancel",))
+    assert after["name"] == job.name
+    assert row.look(0).levels[0] == DONE
+
+
+def test_what_is_started_is_what_the_magic_starts(
+    page: Page, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The line that is shown, read by the magic's grammar and carried out by its code."""
+    lines = []
+    steps = running.steps
+
+    def watched(line: grammar.Line, *args: Any) -> Any:
+        lines.append(line)
+        return steps(line, *args)
+
+    monkeypatch.setattr(running, "steps", watched)
+    shown = page.ask("form", form=openai("train.jsonl", "valid.jsonl"))["line"]
+
+    page.ask("start", form=openai("train.jsonl", "valid.jsonl"))
+
+    assert lines == [grammar.parse(shown)]
 
 
 def test_a_file_picked_in_the_browser_is_uploaded_and_then_let_go(page: Page) -> None:
@@ -368,6 +443,7 @@ def left_behind(name: str, *, spelled: bool = True) -> str:
     key = Key(target="openai:fine-tune", account="", source=source)
     words = ["openai:fine-tune", "--sandbox"]
     about = {"spelled": name if spelled else "", "name": name, "size": 100, "words": words}
+    about["fingerprint"] = "1" if spelled else "browser:100:1"
     found = journal.open_journal(journal.default_folder(), key, source=about)
     asyncio.run(found.write(Creating()))
     found.close()
@@ -381,9 +457,7 @@ def test_an_unfinished_upload_is_listed_and_can_be_discarded(page: Page) -> None
 
     answer = page.ask("discard", id=left)
 
-    assert [(row["id"], row["name"], row["browser"]) for row in listed] == [
-        (left, "train.jsonl", False)
-    ]
+    assert [(row["id"], row["name"], row["how"]) for row in listed] == [(left, "train.jsonl", "")]
     assert "cancelled" in answer["said"]
     assert page.panel.lists["unfinished"] == []
 
@@ -401,14 +475,14 @@ def test_an_unfinished_file_of_the_browser_has_to_be_picked_again(page: Page) ->
     left_behind("mine.jsonl", spelled=False)
     page.ask("refresh")
 
-    assert page.panel.lists["unfinished"][0]["browser"]
+    assert "same file of your computer" in page.panel.lists["unfinished"][0]["how"]
 
 
 @pytest.mark.parametrize(
     ("t", "content", "said"),
     [
         ("expand", {"text": "*.none"}, "no file is called"),
-        ("expand", {"text": "gone.bin"}, "is not there"),
+        ("expand", {"text": "gone.bin"}, "there is no file gone.bin"),
         ("expand", {"text": "."}, "is a folder"),
         ("plan", {"form": openai()}, "choose a file first"),
         ("plan", {"form": openai("train.jsonl", place=[""])}, "where the files go"),

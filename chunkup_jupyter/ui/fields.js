@@ -84,7 +84,7 @@ export function shelf(below, lists, act) {
   const line = (name, facts, actions) => { const r = el("div", "cu-item"), t = el("div", "cu-words"), b = el("div", "cu-buttons"); t.append(el("span", "cu-name", name), el("span", "cu-dim", facts.filter(Boolean).join(" · "))); t.title = t.textContent; b.append(...actions); r.append(t, b); return r; };
   const parts = [];
   if (unfinished.length) parts.push(rows(`We found ${unfinished.length === 1 ? "1 unfinished upload" : `${unfinished.length} unfinished uploads`}`, unfinished.map((one) => {
-    const go = one.browser ? el("span", "cu-dim", "choose the same file again to continue") : button("Resume", () => act("resume", { id: one.id }), "cu-small");
+    const go = one.how ? el("span", "cu-dim", one.how) : button("Resume", () => act("resume", { id: one.id }), "cu-small");
     return line(one.name, [`→ ${one.target}`, one.kept, one.life], [go, twice("Discard", () => act("discard", { id: one.id }))]);
   })));
   if (history.length) {

@@ -13,14 +13,14 @@ import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .. import credentials, providers, units
+from .. import credentials, providers, remote, units
 from ..journal import default_folder
 from ..model import Provider
-from . import grammar, options
+from . import grammar, options, words
 
 MOST = 200  # entries of a folder that are shown
 FILES = 500  # files that one pattern may mean
@@ -214,14 +214,28 @@ def _fields(scheme: str) -> list[dict[str, Any]]:
     return [] if not scheme else list(_asked(scheme, providers.load(f"{scheme}:"))["fields"])
 
 
-def line_of(answers: Answers, *, asked: bool = False) -> str:
-    """Return the arguments of ``%chunkup`` that do the same; "" while something is missing."""
-    if not answers.sources or not dest_of(answers):
-        return ""
-    return shlex.join([*answers.sources, *words_of(answers, asked=asked), "-b"])
+def line_of(answers: Answers, picked: int = 0, *, asked: bool = False) -> tuple[str, str]:
+    """Return the arguments of ``%chunkup`` that do the same, and what no line can say.
+
+    ``picked`` files are the browser's. The first is "" while something is missing, and
+    when an address cannot be written out: its query may be a password.
+    """
+    if not dest_of(answers) or not (answers.sources or picked):
+        return "", "choose files and a destination"
+    if any(remote.shown(one) != one for one in answers.sources):
+        return "", "the query of an address may be a password: no line shows it"
+    beside = ""
+    if picked:
+        files = "1 file" if picked == 1 else f"{picked} files"
+        them = "it" if picked == 1 else "them"
+        beside = f"{files} of your computer: only this panel can send {them}"
+    if not answers.sources:
+        return "", beside
+    text = shlex.join([*answers.sources, *words_of(answers, asked=asked), "-b"])
+    return text, f"and {beside}" if beside else ""
 
 
-def understood(answers: Answers) -> grammar.Line:
+def understood(answers: Answers, *, asked: bool = False) -> grammar.Line:
     """Return the answers as the magic's grammar reads them.
 
     Raises:
@@ -229,18 +243,33 @@ def understood(answers: Answers) -> grammar.Line:
     """
     if not dest_of(answers):
         raise grammar.BadLine("choose where the files go")
-    return grammar.parse(["x", *words_of(answers), "-b"])
+    line = grammar.parse(["x", *words_of(answers, asked=asked), "-b"])
+    return replace(line, sources=answers.sources)
 
 
 def expand(text: str) -> list[str]:
-    """Return the files that a path or a pattern means, sorted; a URL is itself."""
-    text = text.strip()
-    if re.match(r"[a-z][a-z0-9+.-]+://", text):
+    """Return the files that a path or a pattern means, sorted; an address is itself.
+
+    Raises:
+        BadLine: there is no such file; the message is for the reader.
+    """
+    text = remote.local(text.strip())
+    if remote.is_remote(text):
         return [text]
     path = os.path.expanduser(text)
-    if os.path.lexists(path) or not glob.has_magic(path):
-        return [path]
-    return sorted(one for one in glob.iglob(path, recursive=True) if os.path.isfile(one))[:FILES]
+    said = words.shown(text, 80)
+    if os.path.isdir(path):
+        raise grammar.BadLine(f"{said} is a folder: {os.path.join(said, '*')} means its files")
+    if os.path.lexists(path):
+        return [_spelled(path)]
+    if not glob.has_magic(path):
+        raise grammar.BadLine(f"there is no file {said}")
+    found = sorted(one for one in glob.iglob(path, recursive=True) if os.path.isfile(one))
+    if not found:
+        raise grammar.BadLine(f"no file is called {said}")
+    if len(found) > FILES:
+        raise grammar.BadLine(f"{said} means {len(found):,} files; the panel takes {FILES}")
+    return [_spelled(one) for one in found]
 
 
 def listing(folder: str) -> dict[str, Any]:
@@ -270,7 +299,7 @@ def _row(entry: os.DirEntry[str]) -> dict[str, Any]:
     folder = entry.is_dir()
     return {
         "name": entry.name,
-        "path": _short(entry.path),
+        "path": _spelled(entry.path),
         "folder": folder,
         "size": "" if folder else units.size(entry.stat().st_size),
     }
@@ -283,13 +312,14 @@ def completions(text: str) -> list[str]:
     return [text + path[len(stem) :] + "/" * os.path.isdir(path) for path in found]
 
 
-def _short(path: str) -> str:
-    """Return a path as one would write it here: relative below the working folder."""
+def _spelled(path: str) -> str:
+    """Return a path as one writes it on the line here: relative below the working folder."""
     with contextlib.suppress(ValueError, OSError):
         relative = os.path.relpath(path)
         if not relative.startswith(".."):
-            return relative
-    return path
+            path = relative
+    # Alone it would be read as an option or as a verb.
+    return os.path.join(os.curdir, path) if path[:1] == "-" or path in options.VERBS else path
 
 
 # -- remembered between sessions: never a key, never a file

@@ -9,7 +9,7 @@ const TABS = [["here", "This machine"], ["mine", "My computer"], ["remote", "Rem
 function panel() {
   const asks = new Map();
   let numbers = 0;
-  const state = { tab: "here", sources: [], scheme: "", sandbox: false, own: {}, picked: [], used: new Set() };
+  const state = { tab: "here", sources: [], shown: {}, scheme: "", sandbox: false, own: {}, picked: [], used: new Set() };
 
   function render({ model, el: root }) {
     root.classList.add("chunkup");
@@ -41,7 +41,7 @@ function panel() {
     // -- the page
     const card = el("div", "cu-card"), tabs = el("div", "cu-tabs"), panes = {};
     tabs.setAttribute("role", "tablist"); tabs.setAttribute("aria-label", "Where the files are");
-    const chips = el("ul", "cu-picked"), target = el("div", "cu-target"), lineBox = el("div", "cu-code"), code = el("code"), plan = el("div", "cu-plan"), note = el("span", "cu-note"), keys = el("div", "cu-keys");
+    const chips = el("ul", "cu-picked"), target = el("div", "cu-target"), lineBox = el("div", "cu-code"), code = el("code"), beside = el("span", "cu-beside cu-dim"), plan = el("div", "cu-plan"), note = el("span", "cu-note"), keys = el("div", "cu-keys");
     chips.setAttribute("aria-label", "Chosen files"); note.setAttribute("role", "status"); plan.setAttribute("aria-live", "polite");
     const problem = (said, bad = true) => { put(note, said); note.title = said; note.classList.toggle("cu-alarm", bad && !!said); delete note.dataset.busy; };
     const copy = copier("Copy", () => `%chunkup ${code.dataset.line}`);
@@ -53,7 +53,7 @@ function panel() {
       table(); listed(); changed(); if (!browser.hidden) look(browser.dataset.folder);
     }, "cu-main");
     const act = async (t, more = {}) => { problem(""); const answer = await ask(t, { form: form(), ...more }); if (answer.problem) problem(answer.problem); return answer; };
-    lineBox.append(code, copy);
+    lineBox.append(code, beside, copy);
     const foot = el("div", "cu-line cu-foot"), buttons = el("div", "cu-buttons");
     buttons.append(start, showPlan); foot.append(buttons, note);
 
@@ -81,7 +81,9 @@ function panel() {
       const value = input.value.trim();
       if (!value) return;
       const answer = await act("expand", { text: value });
-      if (answer.paths?.length) { state.sources = union(state.sources, answer.paths); input.value = ""; listed(); changed(); }
+      if (!answer.paths?.length) return;
+      answer.paths.forEach((one, i) => { state.shown[one] = answer.shown[i]; });
+      state.sources = union(state.sources, answer.paths); input.value = ""; listed(); changed();
     }
     /** What stands in a source field and was not added yet is meant, too. */
     const commit = () => (state.tab === "here" ? take(path) : state.tab === "remote" ? take(url) : null);
@@ -108,9 +110,10 @@ function panel() {
 
     function listed() {
       chips.replaceChildren(...state.sources.map((one) => {
-        const item = el("li"), away = el("button", "cu-away", "×"); away.type = "button"; away.setAttribute("aria-label", `Remove ${one}`);
+        const said = state.shown[one] ?? one; // an address without its query
+        const item = el("li"), away = el("button", "cu-away", "×"); away.type = "button"; away.setAttribute("aria-label", `Remove ${said}`);
         away.onclick = () => { state.sources = state.sources.filter((s) => s !== one); listed(); changed(); };
-        item.append(el("span", "cu-mark", "✓"), Object.assign(el("span", "cu-name", one), { title: one }), away); return item;
+        item.append(el("span", "cu-mark", "✓"), Object.assign(el("span", "cu-name", said), { title: said }), away); return item;
       }));
     }
 
@@ -167,8 +170,7 @@ function panel() {
       const count = answer.count;
       put(start, uploads(count)); start.disabled = showPlan.disabled = !answer.ready || !(count || path.value.trim() || url.value.trim());
       code.dataset.line = answer.line; copy.hidden = !answer.line;
-      put(code, answer.line ? `%chunkup ${answer.line}` : count ? "files from your computer are started here; they have no line" : "choose files and a destination");
-      code.title = code.textContent; code.classList.toggle("cu-dim", !answer.line);
+      put(code, answer.line ? `%chunkup ${answer.line}` : ""); code.title = code.textContent; code.hidden = !answer.line; put(beside, answer.beside);
       problem(answer.problem);
     }
     const table = (rows) => { plan.hidden = !rows?.length; plan.replaceChildren(facts(rows ?? [])); };

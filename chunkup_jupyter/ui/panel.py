@@ -1,37 +1,36 @@
 """The upload panel: choose files and a destination, look at the plan, start, and watch.
 
 What it starts is a ``%chunkup`` line, shown and copyable: ``form`` builds it, the magic's
-grammar reads it, ``jobs.start`` gets what the grammar found. Everything the page asks is
-done on one thread of the panel's own, so that a click never waits for a running cell's
-end once it was heard, and never makes one wait.
+grammar reads it, and ``running.steps`` carries it out as it does for the magic. Everything
+the page asks is done on one thread of the panel's own, so that a click never waits for a
+running cell's end once it was heard, and never makes one wait.
 """
 
 from __future__ import annotations
 
-import contextlib
 import contextvars
+import dataclasses
 import logging
-import os
 import queue
-import re
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import anywidget
 import traitlets
 
-from .. import jobs, journal, units
+from .. import journal, remote, units
+from ..batch import Batch, Item, orders_of
 from ..errors import ChunkupError
-from ..events import Cancelled, Event, Failed, Progress, State, Waiting
+from ..events import Event, Progress, State
+from ..jobs import Job, list_jobs, plan_of
 from ..secrets import Secret
 from . import assets, form, grammar, running, verbs, words
 from .form import Answers
-from .parts import Board, LiveView, answer_while_busy
+from .parts import Board, LiveView, Look, answer_while_busy
 from .picker import BrowserSource, Picker
 
-AT_ONCE = 2  # files on their way at a time; each has its parts in parallel already
 SHOWN = 20  # finished uploads in the history
 PLANNED = 50  # files whose plan is made at once
 
@@ -58,7 +57,8 @@ class Panel(anywidget.AnyWidget):
         self.picker = Picker()
         self.view = LiveView(stay=True)
         self._secrets: dict[str, dict[str, Secret]] = {}
-        self._turns: list[Turn] = []
+        self._started: list[Job | Batch] = []
+        self._sending: list[tuple[Any, BrowserSource]] = []
         self._work: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self.asked = {
             "providers": form.schema(),
@@ -73,9 +73,9 @@ class Panel(anywidget.AnyWidget):
         contextvars.Context().run(worker.start)
 
     @property
-    def jobs(self) -> list[jobs.Job]:
+    def jobs(self) -> list[Job]:
         """The uploads that were started here, oldest first."""
-        return [turn.job for turn in self._turns if turn.job is not None]
+        return [job for one in self._started for job in _jobs_of(one)]
 
     def close(self) -> None:
         """Take the panel away; what runs goes on."""
@@ -121,20 +121,20 @@ class Panel(anywidget.AnyWidget):
         """Say what the answers mean: the line, the keys, how many files."""
         answers = self._answers(content)
         given = self._secrets.get(answers.scheme, {})
-        badge = form.badges(answers.scheme, given, answers.sandbox, answers.key_env)
-        asked = bool(given) and not answers.sandbox
         problem = ""
         if form.dest_of(answers):
             try:
                 form.understood(answers)
             except grammar.BadLine as error:
                 problem = words.shown(error)
-        browser = self._picked(content)
+        picked = self._picked(content)
+        line, beside = form.line_of(answers, len(picked), asked=bool(given))
         return {
-            "line": form.line_of(answers, asked=asked),
-            "count": len(answers.sources) + len(browser),
+            "line": line,
+            "beside": beside,
+            "count": len(answers.sources) + len(picked),
             "ready": bool(form.dest_of(answers)) and not problem,
-            "badge": badge,
+            "badge": form.badges(answers.scheme, given, answers.sandbox, answers.key_env),
             "typed": sorted(given),
             "problem": problem,
         }
@@ -149,63 +149,65 @@ class Panel(anywidget.AnyWidget):
         return self._form(content, None)
 
     def _plan(self, content: Mapping[str, Any], _: Secret | None) -> dict[str, Any]:
-        orders = self._orders(content)
-        rate = self._rate(orders[0].line.dest)
-        rows: list[list[str]] = []
+        """Do what ``--dry-run`` does, but let one file's trouble hide no other's plan."""
+        line = self._line(content)
+        options = running.options_of(line) | line.choices()
+        orders = orders_of(line.sources, line.dest, **_but_name(options))
+        rate = self._rate(line)
+        rows: list[tuple[str, str]] = []
         found: list[Any] = []
-        for turn in orders[:PLANNED]:
+        for order in orders[:PLANNED]:
+            name = words.shown(remote.shown(order.source), 80)
             try:
-                plan = jobs.plan(turn.source, turn.line.dest, **turn.options())
+                plan = plan_of(order)
             except ChunkupError as error:
-                rows.append([turn.name, words.shown(error)])
+                if len(orders) == 1:
+                    raise
+                rows.append((name, words.shown(error)))
                 continue
             found.append(plan)
             parts = words.plural(plan.parts, "part")
-            rows.append([plan.file.name, f"{units.size(plan.file.size)} · {parts}"])
-        if len(orders) == 1 and found:
-            rows = [[label, text] for label, text in words.plan_rows(found[0], rate)]
-            if rate:
-                rows.append(["Time", _estimate(found[0].file.size, rate)])
-        elif found:
+            rows.append((plan.file.name, f"{units.size(plan.file.size)} · {parts}"))
+        if len(orders) == 1:
+            (plan,) = found
+            rows = [*words.plan_rows(plan, rate), ("Time", _estimate(plan.file.size, rate))]
+        else:
             total = sum(plan.file.size for plan in found)
-            text = f"{words.plural(len(orders), 'file')} · {units.size(total)}"
-            rows.append(["Together", text + (f" · {_estimate(total, rate)}" if rate else "")])
+            known = words.plural(len(found), "file")
+            if len(orders) > PLANNED:
+                rows.append(("", f"and {len(orders) - PLANNED:,} more"))
+            text = f"{known} · {units.size(total)} · {_estimate(total, rate)}"
+            rows.append(("Together", text))
             for warning in dict.fromkeys(w for plan in found for w in plan.warnings):
-                rows.append(["Warning", words.shown(warning)])
+                rows.append(("Warning", words.shown(warning)))
         return {"plan": rows}
 
     def _start(self, content: Mapping[str, Any], _: Secret | None) -> dict[str, Any]:
-        orders = self._orders(content)
+        line = self._line(content)
+        self._carry_out(line)
         form.remember(self._answers(content))
-        for turn in orders:
-            self._turns.append(turn)
-            self.view.follow(turn, turn.board)
-        self._pump()
-        return {"started": len(orders)}
+        self._look()
+        return {"started": len(line.sources)}
 
     def _resume(self, content: Mapping[str, Any], _: Secret | None) -> dict[str, Any]:
         """Do what ``%chunkup resume ID -b`` does, with this view."""
-        line = grammar.parse(["resume", str(content["id"]), "-b"])
-        shows = _Shows(self.view)
-        job = running.block(verbs.carry_out(line, lambda _: shows, running.Trail()))
-        turn = Turn(job.name, line, {}, self._again)
-        turn.job = job
-        self._turns.append(turn)
-        job.subscribe(self._watch(turn))
+        found = str(content["id"])
+        self._carry_out(self._with_keys(grammar.parse(["resume", found, "-b"]), found))
         self._look()
         return {"started": 1}
 
     def _discard(self, content: Mapping[str, Any], _: Secret | None) -> dict[str, Any]:
         """Do what ``%chunkup cancel ID`` does."""
-        line = grammar.parse(["cancel", str(content["id"])])
-        told = running.block(verbs.carry_out(line, lambda _: _Shows(self.view), running.Trail()))
+        found = str(content["id"])
+        told = self._carry_out(self._with_keys(grammar.parse(["cancel", found]), found))
         self._look()
         return {"said": told.text}
 
     def _tidy(self, *_: Any) -> None:
         """Take what has ended out of the view."""
-        for turn in [turn for turn in self._turns if turn.shown.progress.state.ended]:
-            self.view.forget(turn.shown)
+        for job in self.view.jobs:
+            if job.progress.state.ended:
+                self.view.forget(job)
         self._look()
 
     def _refresh(self, *_: Any) -> None:
@@ -218,15 +220,8 @@ class Panel(anywidget.AnyWidget):
         return {"paths": form.completions(str(content.get("text", "")))}
 
     def _expand(self, content: Mapping[str, Any], _: Secret | None) -> dict[str, Any]:
-        text = str(content.get("text", ""))
-        paths = form.expand(text)
-        if not paths:
-            return {"paths": [], "problem": f"no file is called {words.shown(text, 80)}"}
-        missing = [p for p in paths if "://" not in p and not os.path.isfile(os.path.expanduser(p))]
-        if missing:
-            kind = "is a folder" if os.path.isdir(missing[0]) else "is not there"
-            return {"paths": [], "problem": f"{words.shown(missing[0], 80)} {kind}"}
-        return {"paths": paths}
+        paths = form.expand(str(content.get("text", "")))
+        return {"paths": paths, "shown": [words.shown(remote.shown(path)) for path in paths]}
 
     _DO: Mapping[str, Callable[..., dict[str, Any] | None]] = {
         "form": _form,
@@ -242,7 +237,7 @@ class Panel(anywidget.AnyWidget):
         "expand": _expand,
     }
 
-    # -- the queue
+    # -- carrying out
 
     def _answers(self, content: Mapping[str, Any]) -> Answers:
         return Answers.of(content.get("form") or {})
@@ -251,66 +246,54 @@ class Panel(anywidget.AnyWidget):
         wanted = set((content.get("form") or {}).get("picked") or ())
         return [source for source in self.picker.files if source.key in wanted]
 
-    def _orders(self, content: Mapping[str, Any]) -> list[Turn]:
+    def _line(self, content: Mapping[str, Any]) -> grammar.Line:
+        """Return the line that the page shows, with files of the browser and typed keys."""
         answers = self._answers(content)
-        line = form.understood(answers)
-        secrets = {} if answers.sandbox else dict(self._secrets.get(answers.scheme, {}))
-        sources: list[Any] = [*answers.sources, *self._picked(content)]
+        keys = self._secrets.get(answers.scheme, {})
+        line = form.understood(answers, asked=bool(keys))
+        sources: tuple[Any, ...] = (*line.sources, *self._picked(content))
         if not sources:
             raise grammar.BadLine("choose a file first")
-        return [Turn(source, line, secrets, self._again) for source in sources]
+        return dataclasses.replace(line, sources=sources, keys=dict(keys))
 
-    def _again(self, turn: Turn) -> None:
-        self._work.put(lambda: self._begin(turn))
+    def _with_keys(self, line: grammar.Line, unfinished: str) -> grammar.Line:
+        """Let a verb use the keys that were typed for the provider of an unfinished upload."""
+        for one in journal.unfinished():
+            if one.id.startswith(unfinished):
+                keys = self._secrets.get(one.target.partition(":")[0], {})
+                given = line.given | {"ask_key"} if keys else line.given
+                return dataclasses.replace(line, keys=dict(keys), ask_key=bool(keys), given=given)
+        return line
 
-    def _pump(self) -> None:
-        """Let the next ones begin, while few are on their way."""
-        active = sum(turn.job is not None and not turn.job.state.ended for turn in self._turns)
-        for turn in self._turns:
-            if active >= AT_ONCE:
-                return
-            if turn.job is None and not turn.progress.state.ended:
-                active += self._begin(turn)
+    def _carry_out(self, line: grammar.Line) -> Any:
+        """Do what the magic does with a line; what it starts is shown here."""
+        trail = running.Trail()
+        going = verbs.carry_out if line.verb else running.steps
+        value = running.block(going(line, self._show, trail))
+        if trail.job is not None and trail.job not in self._started:
+            self._started.append(trail.job)
+            pairs: Iterable[tuple[Any, Any]] = ((trail.job, source) for source in line.sources)
+            if isinstance(trail.job, Batch):
+                pairs = ((item, item.order.source) for item in trail.job.items)
+            self._sending += [pair for pair in pairs if isinstance(pair[1], BrowserSource)]
+        return value
 
-    def _begin(self, turn: Turn) -> bool:
-        """Start one upload. One that cannot start shows why and stops no other."""
-        board = Board()
-        try:
-            job = jobs.start(
-                turn.source,
-                turn.line.dest,
-                listeners=[board, self._watch(turn)],
-                **turn.options(),
-            )
-        except Exception as error:
-            turn.tell(Failed(error))
-            return False
-        self.view.replace(turn, job, board)
-        turn.job = job
-        return True
+    def _show(self, line: grammar.Line, **_: Any) -> _Shows:
+        return _Shows(self.view, lambda job: self._work.put(lambda: self._ended(job)))
 
-    def _watch(self, turn: Turn) -> Callable[[Event, Progress], None]:
-        """Return a listener that hears of the upload's end, on the background thread."""
-
-        def listener(_: Event, progress: Progress) -> None:
-            if progress.state.ended:
-                self._work.put(lambda: self._ended(turn))
-
-        return listener
-
-    def _ended(self, turn: Turn) -> None:
-        job = turn.job
-        if job is not None:
-            job.settle(2.0)  # its journal and the ledger are written by then
-            if isinstance(turn.source, BrowserSource) and job.state in _OVER:
-                self.picker.drop(turn.source)
-        self._pump()
+    def _ended(self, job: Job) -> None:
+        job.settle(2.0)  # its journal and the ledger are written by then
+        for one, source in list(self._sending):
+            if one.state in _OVER:
+                self._sending.remove((one, source))
+                self.picker.drop(source)
         self._look()
 
     # -- what is unfinished, what was sent
 
     def _look(self) -> None:
-        mine = {(job.name, job.target) for job in jobs.list_jobs() if not job.done()}
+        live = [job for job in list_jobs() if not job.done()]
+        mine = {(job.name, job.target) for job in [*live, *self.view.jobs]}
         unfinished = [
             {
                 "id": one.id[:8],
@@ -318,7 +301,7 @@ class Panel(anywidget.AnyWidget):
                 "target": words.shown(one.target),
                 "kept": verbs._so_far(one),
                 "life": verbs._life(one),
-                "browser": not one.spelled,
+                "how": _how_to_go_on(one),
             }
             for one in journal.unfinished()
             if not one.pid and (one.name, one.target) not in mine
@@ -337,94 +320,104 @@ class Panel(anywidget.AnyWidget):
         ]
         self.lists = {"unfinished": unfinished, "history": history}
 
-    def _rate(self, dest: str) -> float:
+    def _rate(self, line: grammar.Line) -> float:
         """Return the bytes a second of the last upload to such a place, 0 when there is none."""
-        scheme = dest.partition(":")[0]
+        scheme = line.dest.partition(":")[0] + ":"
+        for job in reversed(list_jobs()):
+            if job.state is State.COMPLETED and job.sandbox == line.sandbox and job.done():
+                result = job.result(0)
+                if result.target.startswith(scheme) and result.elapsed > 0.5:
+                    return result.rate
         for entry in reversed(journal.Ledger(journal.default_folder()).entries()):
-            if entry.target.startswith(f"{scheme}:") and entry.elapsed > 0.5:
+            if not line.sandbox and entry.target.startswith(scheme) and entry.elapsed > 0.5:
                 return entry.size / entry.elapsed
         return 0.0
 
 
-class Turn:
-    """A file that waits for its turn; the view shows it as it shows a job."""
+class Row(Board):
+    """One upload in the panel: a job, or a file of several that waits for its turn."""
 
-    meter = None
-    plan = None
-    session = None
+    def __init__(self, ended: Callable[[Any], None], item: Item | None = None) -> None:
+        super().__init__()
+        self._ended = ended
+        self._item = item
 
-    def __init__(
-        self,
-        source: Any,
-        line: grammar.Line,
-        secrets: Mapping[str, Secret],
-        again: Callable[[Turn], None],
-    ) -> None:
-        self.source = source
-        self.line = line
-        self.job: jobs.Job | None = None
-        self.target, self.sandbox = line.dest, line.sandbox
-        named = isinstance(source, str)
-        self.name = re.split(r"[/\\]", source)[-1] if named else source.info.name
-        self.progress = Progress().after(Waiting("it waits for its turn"))
-        self.board = Board()
-        self._secrets = secrets
-        self._again = again
+    def __call__(self, event: Event, progress: Progress) -> None:
+        super().__call__(event, progress)
+        self._tell()
 
-    @property
-    def word(self) -> str:
-        """What the view says of its state."""
-        return "" if self.progress.state.ended else "Waiting"
+    def follow(self, job: Any) -> None:
+        """Learn which job it is, and what happened before."""
+        super().follow(job)
+        self._tell()
 
-    @property
-    def shown(self) -> Any:
-        """What the view shows of it: the job, once there is one."""
-        return self if self.job is None else self.job
+    def look(self, now: float) -> Look:
+        """Look first whether its turn has come."""
+        if self._item is not None:
+            with self.lock:
+                job = self._item.job
+                if job is None:
+                    self.progress = self._item.progress
+                elif job is not self.job:
+                    job.subscribe(self)
+                    self.follow(job)
+        return super().look(now)
 
-    def options(self) -> dict[str, Any]:
-        """Return what ``jobs.start`` takes besides source and destination."""
-        return {**self.line.arguments(), "credentials": self._secrets or None}
+    def head(self, now: float) -> dict[str, Any]:
+        """Say of one that waits that it does."""
+        waits = self._item is not None and self._item.waiting
+        return {**super().head(now), **({"word": "Waiting"} if waits else {})}
 
-    def tell(self, event: Event) -> None:
-        """Let something happen to it."""
-        self.progress = self.progress.after(event)
-        self.board(event, self.progress)
-
-    def pause(self) -> None:
-        """Nothing moves yet."""
-
-    def resume(self) -> None:
-        """Try again what could not be started."""
-        self.progress = Progress()
-        self._again(self)
-
-    def cancel(self) -> None:
-        """Give up its turn."""
-        with contextlib.suppress(ValueError):
-            self.tell(Cancelled())
+    def _tell(self) -> None:
+        if isinstance(self.job, Job) and self.progress.state.ended:
+            self._ended(self.job)
 
 
 class _Shows:
-    """The panel's view, as the magic wants one."""
+    """The panel's view of what one line starts, as the magic wants one."""
 
     shows_result = False
 
-    def __init__(self, view: LiveView) -> None:
-        self._view, self._board = view, Board()
+    def __init__(self, view: LiveView, ended: Callable[[Job], None]) -> None:
+        self._view, self._ended = view, ended
+        self._row = Row(ended)
 
     def __call__(self, event: Event, progress: Progress) -> None:
-        self._board(event, progress)
+        self._row(event, progress)
 
     def follow(self, job: Any) -> None:
-        """Show the job in the panel."""
-        self._view.follow(job, self._board)
+        """Show the job, or each file of several, in the panel."""
+        if isinstance(job, Batch):
+            for item in job.items:
+                self._view.follow(item, Row(self._ended, item))
+        else:
+            self._view.follow(job, self._row)
 
     def close(self) -> None:
         """The panel's view stays."""
 
 
+def _jobs_of(one: Job | Batch) -> Sequence[Job]:
+    return one.jobs if isinstance(one, Batch) else [one]
+
+
+def _but_name(options: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in options.items() if name != "name"}
+
+
+def _how_to_go_on(one: journal.Unfinished) -> str:
+    """Return what to do where a click cannot resume; "" where it can."""
+    if one.spelled:
+        return ""
+    if str(one.source.get("fingerprint", "")).startswith("browser:"):
+        return "to go on, send the same file of your computer there again"
+    return "to go on, run what began it again"
+
+
 def _estimate(size: int, rate: float) -> str:
-    return f"about {units.seconds(size / rate)} at {units.rate(rate)}, as last time"
+    if rate > 0:
+        return f"about {units.seconds(size / rate)} at {units.rate(rate)}, as last time"
+    return f"{units.seconds(size / 10e6)} at 10 MB/s; nothing was sent there before to go by"
 
 
 def _stop() -> None:

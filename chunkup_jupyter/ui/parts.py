@@ -196,7 +196,7 @@ class Board:
                 "dest": words.shown(getattr(job, "target", "")),
                 "sandbox": bool(getattr(job, "sandbox", False)),
                 "state": state.value,
-                "word": getattr(job, "word", "") or words.headline(progress),
+                "word": words.headline(progress),
                 "percent": progress.percent,
                 "bytes": f"{units.size(sent)} of {units.size(total)}",
                 "exact": f"{sent:,} of {total:,} bytes",
@@ -287,15 +287,6 @@ class LiveView(anywidget.AnyWidget):
                 contextvars.Context().run(self._painter.start)
         self._wake.set()
 
-    def replace(self, old: Any, new: Any, board: Board) -> None:
-        """Show ``new`` where ``old`` was; ``board`` listens to it already."""
-        board.wake = self._wake.set
-        board.follow(new)
-        with self._guard:
-            self._boards = [board if one.job is old else one for one in self._boards]
-            self._snapped = 0.0
-        self._wake.set()
-
     def forget(self, job: Any) -> None:
         """Take an upload out of the view."""
         with self._guard:
@@ -330,7 +321,8 @@ class LiveView(anywidget.AnyWidget):
                 self._tick(snapshot=ended)
                 if ended and not self._stay:
                     break
-                if ended and not self._acks:
+                # Asked anew: a click may have begun one again.
+                if all(board.progress.state.ended for board in boards) and not self._acks:
                     self._wake.wait()
                     continue
                 time.sleep(max(0.0, TICK - (time.monotonic() - began)))
