@@ -29,14 +29,13 @@ def test_the_quickstart_can_be_followed_by_hand(page: Any, server: Lab) -> None:
     panel_at = 1 + next(i for i, cell in enumerate(cells) if "%chunkup panel" in cell.source)
 
     with pictured(page):
-        page.locator(".jp-Notebook .jp-Cell").first.click()
         run(notebook, cells, 0, panel_at)
         picture(page, "quickstart-1-cells")
         uploaded = notebook.value("up.id")
         assert uploaded in shown(notebook, "up = %chunkup train.jsonl", cells)
 
-        below = page.locator(".jp-Notebook .jp-Cell").nth(panel_at - 1).locator(".jp-OutputArea")
-        clicked = upload_by_clicking(page, below.locator(".chunkup").first)
+        panel = cell_of(page, panel_at - 1).locator(".jp-OutputArea .chunkup").first
+        clicked = upload_by_clicking(page, panel)
         run(notebook, cells, panel_at, len(cells))
         picture(page, "quickstart-3-end")
 
@@ -61,8 +60,6 @@ def upload_by_clicking(page: Any, panel: Any) -> str:
     picture(page, "quickstart-2-panel")
     copied: str = page.evaluate("navigator.clipboard.readText()")
     assert copied in panel.inner_text()
-    # Back to the notebook: the next Shift+Enter is for the cell below.
-    page.keyboard.press("Escape")
     return copied
 
 
@@ -82,8 +79,9 @@ def opened(page: Any, server: Lab) -> tuple[Notebook, list[Any]]:
 
 
 def run(notebook: Notebook, cells: list[Any], start: int, end: int) -> None:
-    """Press Shift+Enter on each cell from ``start`` to ``end``, waiting for the code."""
+    """Click the cell at ``start``; press Shift+Enter on each up to ``end``, waiting for code."""
     page = notebook.page
+    cell_of(page, start).click()
     for index in range(start, end):
         page.wait_for_function(f"() => ({ACTIVE})() === {index}")
         page.keyboard.press("Shift+Enter")
@@ -96,13 +94,13 @@ def run(notebook: Notebook, cells: list[Any], start: int, end: int) -> None:
 def shown(notebook: Notebook, source: str, cells: list[Any]) -> str:
     """Return the text that stands below the first cell with this source."""
     index = next(i for i, cell in enumerate(cells) if source in cell.source)
-    text: str = (
-        notebook.page.locator(".jp-Notebook .jp-Cell")
-        .nth(index)
-        .locator(".jp-OutputArea")
-        .inner_text()
-    )
+    text: str = cell_of(notebook.page, index).locator(".jp-OutputArea").text_content()
     return re.sub(r"\s+", " ", text).strip()
+
+
+def cell_of(page: Any, index: int) -> Any:
+    """Return a cell on the page."""
+    return page.locator(".jp-Notebook .jp-Cell").nth(index)
 
 
 @contextmanager
