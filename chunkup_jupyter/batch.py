@@ -17,8 +17,8 @@ from . import background, remote
 from .choosing import Chosen, choose
 from .errors import InvalidUpload, SomeFailed, UploadCancelled, UploadInterrupted
 from .events import Cancelled, Event, Failed, Listener, Meter, Progress, State, Stopped, Waiting
-from .jobs import Job, placed, plan_of
-from .orders import Order, words_of
+from .jobs import Job, plan_of
+from .orders import Order, place, words_of
 from .plan import Plan
 from .results import UploadResult
 from .wire import HttpClient
@@ -289,7 +289,7 @@ class Batch:
             spelled = [item.job.line if item.job is not None else "" for item in left]
             if len(left) == 1 and spelled[0]:
                 return spelled[0]
-            if all(item.path and item.order.name is None for item in left):
+            if all(item.path and item.order.asked.name is None for item in left):
                 paths = [shlex.quote(item.path) for item in left]
                 return " ".join([*paths, *words_of(self._order)])
         # Files that are there already need not go again.
@@ -413,7 +413,7 @@ class Batch:
             return self._busy
 
     async def _live(self, done: Future[None]) -> None:
-        wire = HttpClient(ca_bundle=self._order.ca_bundle)
+        wire = HttpClient(ca_bundle=self._order.asked.ca_bundle)
         meter = asyncio.create_task(self._measure())
         try:
             while self._any():
@@ -545,7 +545,7 @@ def _chosen(
     if isinstance(sources, (str, bytes)):
         sources = [sources]
     chosen = choose(sources, **how)
-    order = placed(None, dest, options)
+    order = place(None, dest, **options)
     provider = order.provider
     if not provider.holds_many and (len(chosen) > 1 or chosen[0].name is not None):
         raise InvalidUpload(
@@ -575,7 +575,7 @@ def _own_name(source: Any) -> str:
 
 def _order_of(one: Chosen, order: Order) -> Order:
     name = None if one.name is None or "/" not in one.name else one.name
-    return replace(order, source=one.source, name=name, spelled={**order.spelled, "name": name})
+    return replace(order, source=one.source, asked=replace(order.asked, name=name))
 
 
 def _words(

@@ -84,8 +84,8 @@ def start(
         AlreadyUploading: another process sends this file to this place.
     """
     order = place(
+        source,
         dest,
-        source=source,
         name=name,
         media_type=media_type,
         size=size,
@@ -98,11 +98,11 @@ def start(
         sandbox=sandbox,
         check=check,
         key_env=key_env,
-        given=credentials,
+        credentials=credentials,
         ca_bundle=ca_bundle,
         state=state,
         policy=policy,
-        fields=fields,
+        **fields,
     )
     return Job(order, listeners)
 
@@ -124,7 +124,7 @@ def upload(
             raise InvalidUpload("a client is bound to your loop: add nested=True to use it there")
         return start(source, dest, **options).result()
     listeners = options.pop("listeners", ())
-    order = placed(source, dest, options)
+    order = place(source, dest, **options)
     return Job(order, listeners, nested=True, client=client).result()
 
 
@@ -134,7 +134,7 @@ def plan(source: Any, dest: str | Provider, **options: Any) -> Plan:
     Sends no request to the provider; a source that is elsewhere is asked for its size.
     """
     options.pop("listeners", None)
-    return plan_of(placed(source, dest, options))
+    return plan_of(place(source, dest, **options))
 
 
 def plan_of(order: Order) -> Plan:
@@ -159,19 +159,6 @@ def earlier_of(order: Order, source: Source) -> Sequence[Entry]:
     provider, entries = order.provider.for_file(source.info), Ledger(order.state).entries()
     size = source.info.size
     return reuse.candidates(entries, provider.url, provider.account, size, time.time())
-
-
-def placed(source: Any, dest: str | Provider, options: dict[str, Any]) -> Order:
-    """Return the order that ``start`` would make of the same options."""
-    given = options.pop("credentials", None)
-    known = {name: options.pop(name) for name in list(options) if name in _ORDER}
-    return place(dest, source=source, given=given, fields=options, **known)
-
-
-_ORDER = frozenset(
-    "name media_type size jobs part_size verify wait_ready fresh reuse sandbox check key_env "
-    "ca_bundle state policy".split()
-)
 
 
 def list_jobs() -> list[Job]:
@@ -430,7 +417,7 @@ class Job:
         self._earlier: Sequence[Entry] = ()
         self._done: Future[UploadResult] = Future()
         lent, self._lent = self._lent, None
-        self._own = HttpClient(ca_bundle=order.ca_bundle, client=self._own_client)
+        self._own = HttpClient(ca_bundle=order.asked.ca_bundle, client=self._own_client)
         self._client: Wire = lent or self._own
         self._upload = Upload(
             source=source,
@@ -438,13 +425,14 @@ class Job:
             client=self._client,
             journal=journal,
             options=options,
-            policy=order.policy,
+            policy=order.asked.policy or Policy(),
             listeners=[self._measure, *self._listeners],
             refresh=self._refresh,
             finished=self._record,
             known=self._known,
             warnings=self._plan.warnings,
-            terms=provider.terms | ({"media_type": order.media_type} if order.media_type else {}),
+            terms=provider.terms
+            | ({"media_type": order.asked.media_type} if order.asked.media_type else {}),
         )
         if self._nested:
             nested.run(self._live())
@@ -489,7 +477,7 @@ class Job:
     async def _known(self, upload: Upload) -> Result | None:
         """Offer what history knows of these bytes, or take it when that was asked for."""
         self._earlier = earlier_of(self._order, upload.source)
-        found = await reuse.settle(upload, self._earlier, reuse=self._order.reuse)
+        found = await reuse.settle(upload, self._earlier, reuse=self._order.asked.reuse)
         if found is not None:
             upload.ready, self._same_as = True, found.id
         return found
@@ -541,7 +529,7 @@ class Job:
             same_as=self._same_as,
             raw=result.raw,
             _provider=self._upload.provider,
-            _perform=partial(perform, ca_bundle=self._order.ca_bundle),
+            _perform=partial(perform, ca_bundle=self._order.asked.ca_bundle),
         )
 
     def _interrupted(self) -> UploadInterrupted:
