@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from proxy import Rule
 from worlds import PART, QUICK, World, random_bytes, world
 
 from chunkup_jupyter import SomeFailed, State, start_many, upload_many
@@ -23,7 +24,6 @@ from chunkup_jupyter.errors import (
     UploadInterrupted,
 )
 from chunkup_jupyter.results import UploadResult
-from chunkup_jupyter.sandbox.proxy import Rule
 from chunkup_jupyter.ui import several
 
 

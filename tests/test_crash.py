@@ -13,11 +13,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from proxy import Rule
 from worlds import PART, random_bytes, world
 
 from chunkup_jupyter import errors
 from chunkup_jupyter.lines import System
-from chunkup_jupyter.sandbox.proxy import Rule
 
 pytestmark = pytest.mark.slow
 

@@ -12,12 +12,12 @@ from dataclasses import replace
 
 import psutil
 import pytest
+from proxy import Proxy, Rule
 from worlds import PART, QUICK, SIZE, random_bytes, world
 
 import chunkup_jupyter.errors as errors
 import chunkup_jupyter.jobs as jobs
 from chunkup_jupyter.providers.oss import OSS
-from chunkup_jupyter.sandbox.proxy import Proxy, Rule
 from chunkup_jupyter.secrets import Secret
 from chunkup_jupyter.wire import Patience
 

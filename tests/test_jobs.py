@@ -16,6 +16,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from proxy import Rule
 from worlds import PART, SIZE, random_bytes, world
 
 import chunkup_jupyter.jobs as jobs
@@ -25,7 +26,6 @@ from chunkup_jupyter.events import State
 from chunkup_jupyter.model import Body, FileInfo
 from chunkup_jupyter.plan import parts
 from chunkup_jupyter.providers.oss import OSS
-from chunkup_jupyter.sandbox.proxy import Rule
 from chunkup_jupyter.secrets import Secret
 
 TESTS = Path(__file__).parent

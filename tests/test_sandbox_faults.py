@@ -11,10 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 import pytest
+from proxy import Proxy, Rule, Trouble
 
 from chunkup_jupyter.sandbox import Answer, Blob, Call, Sandbox
 from chunkup_jupyter.sandbox.faults import COMMON, Fault, Faulty, On
-from chunkup_jupyter.sandbox.proxy import Proxy, Rule, Trouble
 from chunkup_jupyter.sandbox.server import Served, serve
 from chunkup_jupyter.wire import Dropped, Headers, Request, Stalled
 

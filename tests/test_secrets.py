@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 
 import pytest
+from proxy import Rule
 from worlds import QUICK, random_bytes, world
 
 import chunkup_jupyter.jobs as jobs
@@ -17,7 +18,6 @@ from chunkup_jupyter.errors import ChunkupError
 from chunkup_jupyter.providers.openai import AzureOpenAI, OpenAI
 from chunkup_jupyter.providers.oss import OSS
 from chunkup_jupyter.providers.twelvelabs import TwelveLabs
-from chunkup_jupyter.sandbox.proxy import Rule
 from chunkup_jupyter.secrets import Secret
 from chunkup_jupyter.wire import Headers, Patience, Request, Response
 

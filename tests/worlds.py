@@ -7,9 +7,10 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
+from proxy import Proxy, Rule
+
 import chunkup_jupyter.jobs as jobs
 from chunkup_jupyter.sandbox import Sandbox, Store, load
-from chunkup_jupyter.sandbox.proxy import Proxy, Rule
 from chunkup_jupyter.sandbox.server import Served, serve
 from chunkup_jupyter.transport import Policy
 from chunkup_jupyter.wire import Patience

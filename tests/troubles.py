@@ -1,8 +1,4 @@
-"""A loopback proxy that breaks HTTP at the socket, by a script: for tests.
-
-It stands between a client and a server, forwards what no rule strikes, and writes
-down what was asked of it. Every request has an upstream connection of its own.
-"""
+"""What a faulty proxy does to one request, by the names of its troubles."""
 
 from __future__ import annotations
 
@@ -12,11 +8,9 @@ import gzip
 import re
 import socket
 import struct
-import threading
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal
-from urllib.parse import urlsplit
+from typing import Any, Literal, Protocol
 
 Trouble = Literal[
     "reset before",  # RST when the head is in, before a byte of the body is read
@@ -89,144 +83,23 @@ class Asked:
     """What the client was answered, 0 if it got no answer of ours or of the server's."""
 
 
-class Proxy:
-    """A faulty proxy on a port of its own. A context manager; ``close`` may be repeated.
+class Link(Protocol):
+    """The proxy, as far as one request needs it."""
 
-    ``rules`` may be changed at any time: the first that strikes decides. ``up_bps``
-    bounds what all clients together send, in bytes a second (0: no bound). ``asked``
-    lists the requests in the order they came.
-    """
+    rules: list[Rule]
+    asked: list[Asked]
 
-    def __init__(self, upstream: str, rules: Sequence[Rule] = (), *, up_bps: int = 0) -> None:
-        parts = urlsplit(upstream)
-        self._upstream = parts.hostname or "127.0.0.1", parts.port or 80
-        self.rules = list(rules)
-        self.asked: list[Asked] = []
-        self._up_bps = up_bps
-        self._listener = _listen(0)
-        self.port: int = self._listener.getsockname()[1]
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._turn = 0.0  # when the link is free again, on the loop's clock
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._stop = asyncio.Event()
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="faulty-proxy", daemon=True)
-        self._thread.start()
-        self._ready.wait()
-
-    @property
-    def base(self) -> str:
-        """The proxy's origin."""
-        return f"http://127.0.0.1:{self.port}"
-
-    def times(self, method: str = "", path: str = "") -> int:
-        """Return how many requests of a kind came."""
-        return len(self._like(method, path))
-
-    def refuse(self, seconds: float) -> None:
-        """Take no connection for a while: clients get "connection refused"."""
-        assert self._loop is not None
-        asyncio.run_coroutine_threadsafe(self._refuse(seconds), self._loop).result(10)
-
-    def close(self) -> None:
-        """Break all connections and free the port."""
-        if self._loop is not None:
-            with contextlib.suppress(RuntimeError):  # ended already
-                self._loop.call_soon_threadsafe(self._stop.set)
-            self._loop = None
-        self._thread.join(10)
-
-    def __enter__(self) -> Proxy:
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        self.close()
-
-    def _like(self, method: str, path: str) -> list[Asked]:
-        return [
-            asked
-            for asked in self.asked
-            if method in ("", asked.method) and re.search(path, asked.target)
-        ]
-
-    def _run(self) -> None:
-        with asyncio.Runner() as runner:
-            runner.run(self._serve())
-
-    async def _serve(self) -> None:
-        self._loop = asyncio.get_running_loop()
-        await self._listen(self._listener)
-        self._ready.set()
-        await self._stop.wait()
-        await self._stop_listening()
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await _settled()
-
-    async def _listen(self, listener: socket.socket) -> None:
-        self._server = await asyncio.start_server(self._accept, sock=listener, limit=1 << 16)
-
-    async def _refuse(self, seconds: float) -> None:
-        if self._server is None:
-            return
-        await self._stop_listening()
-        task = asyncio.create_task(self._listen_again(seconds))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _stop_listening(self) -> None:
-        server, self._server = self._server, None
-        if server is not None:
-            # asyncio loses a connection whose server closes while it is being accepted.
-            asyncio.get_running_loop().remove_reader(server.sockets[0])
-            await _settled()
-            server.close()
-
-    async def _listen_again(self, seconds: float) -> None:
-        await asyncio.sleep(seconds)
-        await self._listen(_listen(self.port))
-
-    def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._converse(reader, writer))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        exchange = _Exchange(self, reader, writer)
-        try:
-            await exchange.run()
-        except (OSError, EOFError, ValueError, asyncio.LimitOverrunError):
-            pass  # either side went away: that is what happens here
-        except asyncio.CancelledError:
-            exchange.abort()
-            raise
-        finally:
-            exchange.close()
-
-    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        """Open a connection to the server behind."""
-        return await asyncio.open_connection(*self._upstream)
-
-    def upstream_host(self, host: str) -> str:
-        """Return a Host field with the server's port, which its guards want to see."""
-        name = host.rpartition(":")[0] or host
-        return f"{name}:{self._upstream[1]}"
-
-    async def pass_link(self, size: int) -> None:
-        """Wait until ``size`` bytes fit through the link that all clients share."""
-        if self._up_bps:
-            now = asyncio.get_running_loop().time()
-            self._turn = max(now, self._turn) + size / self._up_bps
-            await asyncio.sleep(self._turn - now)
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]: ...
+    async def pass_link(self, size: int) -> None: ...
+    async def refuse_for(self, seconds: float) -> None: ...
+    def upstream_host(self, host: str) -> str: ...
 
 
-class _Exchange:
+class Exchange:
     """One request and what becomes of it."""
 
     def __init__(
-        self, proxy: Proxy, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+        self, proxy: Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         self._proxy, self._reader, self._writer = proxy, reader, writer
         self._up: asyncio.StreamWriter | None = None
@@ -458,52 +331,32 @@ class _Exchange:
         self._writer.write(re.sub(rb"(?i)\r\netag:[^\r]*", wrong, answer, count=1))
 
     async def _refused(self, rule: Rule) -> None:
-        await self._proxy._refuse(rule.seconds)
+        await self._proxy.refuse_for(rule.seconds)
         self._reset()
 
 
-_TROUBLES: dict[str, Callable[[_Exchange, Rule], Awaitable[Any]]] = {
-    "reset before": _Exchange._reset_before,
-    "reset during": _Exchange._reset_during,
-    "reset after": _Exchange._reset_after,
-    "fin": _Exchange._fin,
-    "garbage": _Exchange._garbage,
-    "stall": _Exchange._stall,
-    "no answer": _Exchange._no_answer,
-    "lost": _Exchange._lost,
-    "lost 503": _Exchange._lost_503,
-    "truncated": _Exchange._truncated,
-    "flip": _Exchange._forward,
-    "redirect": _Exchange._redirect,
-    "endless": _Exchange._endless,
-    "giant headers": _Exchange._giant_headers,
-    "bomb": _Exchange._bomb,
-    "xml bomb": _Exchange._xml_bomb,
-    "status": _Exchange._status,
-    "early": _Exchange._early,
-    "error in 200": _Exchange._error_in_200,
-    "empty 200": _Exchange._empty_200,
-    "no etag": _Exchange._no_etag,
-    "wrong etag": _Exchange._wrong_etag,
-    "refused": _Exchange._refused,
+_TROUBLES: dict[str, Callable[[Exchange, Rule], Awaitable[Any]]] = {
+    "reset before": Exchange._reset_before,
+    "reset during": Exchange._reset_during,
+    "reset after": Exchange._reset_after,
+    "fin": Exchange._fin,
+    "garbage": Exchange._garbage,
+    "stall": Exchange._stall,
+    "no answer": Exchange._no_answer,
+    "lost": Exchange._lost,
+    "lost 503": Exchange._lost_503,
+    "truncated": Exchange._truncated,
+    "flip": Exchange._forward,
+    "redirect": Exchange._redirect,
+    "endless": Exchange._endless,
+    "giant headers": Exchange._giant_headers,
+    "bomb": Exchange._bomb,
+    "xml bomb": Exchange._xml_bomb,
+    "status": Exchange._status,
+    "early": Exchange._early,
+    "error in 200": Exchange._error_in_200,
+    "empty 200": Exchange._empty_200,
+    "no etag": Exchange._no_etag,
+    "wrong etag": Exchange._wrong_etag,
+    "refused": Exchange._refused,
 }
-
-
-async def _settled() -> None:
-    """Let the loop finish what takes a few turns: to accept a connection, to close one."""
-    for _ in range(5):
-        await asyncio.sleep(0)
-
-
-def _listen(port: int) -> socket.socket:
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Small, or a stalled megabyte would look sent to its client.
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 128 << 10)
-        listener.bind(("127.0.0.1", port))
-        listener.listen(256)
-    except BaseException:
-        listener.close()
-        raise
-    return listener

@@ -15,7 +15,7 @@ from datetime import datetime
 from email.utils import parsedate_to_datetime
 from urllib.parse import quote
 
-from . import Call
+from .. import Call, No, same
 
 _SCHEME = "OSS4-HMAC-SHA256"
 
@@ -31,8 +31,8 @@ _SIGNED_V1 = frozenset(
 )
 
 
-class Refusal(Exception):
-    """A no, as OSS says it. ``more`` are further elements of the error."""
+class Refusal(No):
+    """A refusal in OSS' words. ``more`` are further elements of the error."""
 
     def __init__(
         self,
@@ -42,8 +42,8 @@ class Refusal(Exception):
         ec: str = "0000-00000000",
         **more: str,
     ) -> None:
-        super().__init__(message)
-        self.status, self.code, self.message, self.ec, self.more = status, code, message, ec, more
+        super().__init__(status, code, message)
+        self.ec, self.more = ec, more
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,6 @@ class Checker:
             self._url_1(call, bucket, key, now)
         else:
             raise Refusal(403, "AccessDenied", "You have no right to access this object.")
-
-    # -- version 4
 
     def _header_4(self, call: Call, header: str, bucket: str, key: str, now: float) -> None:
         fields = _fields(header.removeprefix(_SCHEME))
@@ -183,8 +181,6 @@ class Checker:
         ours = hmac.new(key_bytes, text.encode(), hashlib.sha256).hexdigest()
         self._equal(ours, given, text, CanonicalRequest=canonical)
 
-    # -- version 1
-
     def _header_1(self, call: Call, header: str, bucket: str, key: str, now: float) -> None:
         key_id, _, given = header.removeprefix("OSS ").rpartition(":")
         self._version_1()
@@ -231,10 +227,8 @@ class Checker:
                 "0002-00000080",
             )
 
-    # -- both
-
     def _known(self, key_id: str) -> None:
-        if not hmac.compare_digest(key_id.encode(), self.key_id.encode()):
+        if not same(key_id, self.key_id):
             raise Refusal(403, "InvalidAccessKeyId", "The access key id does not exist.")
 
     def _skewed(self, sent: float, now: float) -> None:
@@ -254,13 +248,13 @@ class Checker:
             return
         if given is None:
             raise Refusal(403, "InvalidAccessKeyId", "This key needs its security token.")
-        if not hmac.compare_digest(given.encode(), self.token.encode()):
+        if not same(given, self.token):
             raise Refusal(403, "InvalidSecurityToken", "The security token is not valid.")
         if self.token_expired:
             raise Refusal(403, "SecurityTokenExpired", "The security token has expired.")
 
     def _equal(self, ours: str, given: str, text: str, **more: str) -> None:
-        if not hmac.compare_digest(ours.encode(), given.encode()):
+        if not same(ours, given):
             raise Refusal(
                 403,
                 "SignatureDoesNotMatch",
