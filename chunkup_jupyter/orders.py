@@ -275,6 +275,8 @@ def open_sandbox(scheme: str, **limits: Any) -> Any:
     try:
         sizes = {n: parse_size(v) if isinstance(v, str) else v for n, v in limits.items()}
         served.sandbox.shrink(**sizes)
-    except (TypeError, ValueError) as error:
+    except TypeError as error:
         raise InvalidUpload(f"{scheme} has no such limit: {error}") from None
+    except ValueError as error:
+        raise InvalidUpload(f"{scheme}'s sandbox: {error}") from None
     return served

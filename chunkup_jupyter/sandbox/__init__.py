@@ -15,7 +15,7 @@ import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib.metadata import entry_points
 from typing import Any, ClassVar, TypedDict
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -166,8 +166,14 @@ class Sandbox(ABC):
         return replace(answer, headers=Headers(fields), url=url)
 
     def shrink(self, **limits: Any) -> None:
-        """Replace documented limits, by field name."""
-        self.limits = replace(self.limits, **limits)
+        """Replace documented limits, by field name.
+
+        Raises ``ValueError`` for nonsense: nothing that is counted goes below 1, or below
+        0 if it is one of the limits' ``may_be_zero``, and no least exceeds its most.
+        """
+        changed = replace(self.limits, **limits)
+        _check_limits(changed, getattr(changed, "may_be_zero", ()))
+        self.limits = changed
 
     def count(self, kind: str) -> None:
         """Note that a call of this kind was answered."""
@@ -192,6 +198,20 @@ class Sandbox(ABC):
     @abstractmethod
     def unfinished(self) -> Sequence[str]:
         """Return the ids of sessions that are still open."""
+
+
+def _check_limits(limits: Any, may_be_zero: Sequence[str]) -> None:
+    values = {field.name: getattr(limits, field.name) for field in fields(limits)}
+    for name, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if not (value > 0 or (value == 0 and name in may_be_zero)):
+            least = "not negative" if name in may_be_zero else "more than 0"
+            raise ValueError(f"{name} has to be {least}, not {value}")
+        least_of, _, what = name.partition("_")
+        most = values.get(f"max_{what}")
+        if least_of == "min" and most is not None and value > most:
+            raise ValueError(f"{name} is {value}, more than max_{what}, which is {most}")
 
 
 def answer_json(status: int, body: Any, headers: Mapping[str, str] | None = None) -> Answer:

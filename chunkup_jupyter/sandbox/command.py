@@ -125,15 +125,16 @@ def _make(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Sandbox
     for field in options:
         if field not in accepted:
             raise _Mistake(f"--{field}: the {arguments.provider} sandbox has none")
-    limits = [*arguments.shrink]
-    if arguments.chunk_size is not None:
-        limits.append(f"chunk_size={arguments.chunk_size}")
     options["store"] = _store(arguments.root, arguments.quota, stack)
     try:
         sandbox = kind(**options)
     except ValueError as error:
         raise _Mistake(str(error)) from None
-    _shrink(sandbox, limits)
+    for entry in arguments.shrink:
+        name, _, text = entry.partition("=")
+        _shrink(sandbox, "--shrink", name.strip().replace("-", "_"), text)
+    if arguments.chunk_size is not None:
+        _shrink(sandbox, "--chunk-size", "chunk_size", arguments.chunk_size)
     return sandbox
 
 
@@ -155,6 +156,8 @@ def _keys(provider: str, env: Mapping[str, str]) -> dict[str, str]:
 def _store(root: Path | None, quota: str | None, stack: contextlib.ExitStack) -> Store:
     """Return a store in a private folder of its own, deleted with everything at the end."""
     size = None if quota is None else _size("--quota", quota)
+    if size == 0:
+        raise _Mistake("--quota 0 has room for nothing")
     if root is not None:
         root.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="chunkup-sandbox-", dir=root))
@@ -162,30 +165,29 @@ def _store(root: Path | None, quota: str | None, stack: contextlib.ExitStack) ->
     return Store.on_disk(folder, size)
 
 
-def _shrink(sandbox: Sandbox, entries: Sequence[str]) -> None:
-    known = {field.name: field for field in dataclasses.fields(sandbox.limits)}
-    for entry in entries:
-        name, _, text = entry.partition("=")
-        name = name.strip().replace("-", "_")
-        if name not in known or not text:
-            raise _Mistake(f"--shrink {entry}: write LIMIT=VALUE with one of {', '.join(known)}")
-        sandbox.shrink(**{name: _value(getattr(sandbox.limits, name), name, text)})
+def _shrink(sandbox: Sandbox, option: str, name: str, text: str) -> None:
+    known = [field.name for field in dataclasses.fields(sandbox.limits)]
+    if name not in known:
+        raise _Mistake(f"{option}: no limit is called {name!r}; there are {', '.join(known)}")
+    if not text:
+        raise _Mistake(f"{option} {name}: write LIMIT=VALUE")
+    try:
+        sandbox.shrink(**{name: _value(getattr(sandbox.limits, name), text)})
+    except ValueError as error:
+        raise _Mistake(f"{option}: {error}") from None
 
 
-def _value(present: object, name: str, text: str) -> object:
-    """Return a limit's new value, of the kind it has now."""
-    if isinstance(present, bool):
-        if text.lower() not in ("true", "false"):
-            raise _Mistake(f"--shrink {name}: true or false, not {text}")
-        return text.lower() == "true"
-    if isinstance(present, str):
-        return text
-    if isinstance(present, float):
-        try:
+def _value(present: object, text: str) -> object:
+    """Return a limit's new value, of the kind it has now. Raises ``ValueError``."""
+    match present:
+        case bool():
+            if text.lower() not in ("true", "false"):
+                raise ValueError(f"true or false, not {text}")
+            return text.lower() == "true"
+        case float():
             return float(text)
-        except ValueError:
-            raise _Mistake(f"--shrink {name}: {text!r} is no number") from None
-    return _size(f"--shrink {name}", text)
+        case _:
+            return units.parse_size(text)
 
 
 def _size(option: str, text: str) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Unpack
+from typing import ClassVar, Unpack
 from urllib.parse import parse_qsl
 
 from ...wire import Headers
@@ -24,6 +24,8 @@ class Limits:
     of a bucket). ``signature_v1`` is False for accounts made after March 2025.
     ``repeat_complete``: whether completing twice is answered alike; undocumented.
     """
+
+    may_be_zero: ClassVar[tuple[str, ...]] = ("session_life",)
 
     min_part: int = 100 << 10
     max_part: int = 5 << 30

@@ -23,13 +23,20 @@ class Limits:
     the preview is refused. ``check_media`` looks whether files begin as their type does.
     """
 
+    may_be_zero: ClassVar[tuple[str, ...]] = (
+        "urls_first",
+        "polls_completing",
+        "polls_processing",
+        "seconds_processing",
+    )
+
     chunk_size: int = 5 << 20  # the API's samples; the real server chooses
     min_size: int = 1
     max_size: int = 10 * 10**9  # "10 GB", SDK; the description says 4 GiB
     max_image: int = 32 << 20  # "32 MB", SDK
     max_filename: int = 255
-    session_seconds: float = 24 * 3600
-    url_seconds: float = 3600
+    session_seconds: float = 24 * 3600.0
+    url_seconds: float = 3600.0
     urls_first: int = 10
     urls_most: int = 50
     report_most: int = 50
@@ -37,7 +44,7 @@ class Limits:
     page_default: int = 10
     polls_completing: int = 0
     polls_processing: int = 1
-    seconds_processing: float = 0
+    seconds_processing: float = 0.0
     enabled: bool = True
     check_media: bool = False
 
