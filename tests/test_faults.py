@@ -27,6 +27,11 @@ PROVIDERS = ("openai", "oss", "twelvelabs")
 FEW = replace(QUICK, attempts=2)
 
 
+def each_of(troubles):
+    """Run a test once with each trouble of a table, under its name there."""
+    return pytest.mark.parametrize("trouble", troubles.values(), ids=troubles.keys())
+
+
 @pytest.fixture(params=PROVIDERS)
 def place(request):
     made = world(request.param)
@@ -67,7 +72,7 @@ PART_TROUBLES = {
 }
 
 
-@pytest.mark.parametrize("trouble", PART_TROUBLES.values(), ids=PART_TROUBLES.keys())
+@each_of(PART_TROUBLES)
 def test_a_part_in_trouble_still_arrives(place, trouble):
     data = random_bytes()
     place.strike(Rule(**place.part, nth=2, **trouble))
@@ -97,7 +102,7 @@ COMPLETE_TROUBLES = {
 }
 
 
-@pytest.mark.parametrize("trouble", COMPLETE_TROUBLES.values(), ids=COMPLETE_TROUBLES.keys())
+@each_of(COMPLETE_TROUBLES)
 def test_a_completion_in_trouble_makes_one_file(place, trouble):
     data = random_bytes()
     place.strike(Rule(**place.complete, **trouble))
@@ -116,7 +121,7 @@ CREATE_TROUBLES = {
 }
 
 
-@pytest.mark.parametrize("trouble", CREATE_TROUBLES.values(), ids=CREATE_TROUBLES.keys())
+@each_of(CREATE_TROUBLES)
 def test_a_creation_in_trouble_is_repeated(place, trouble):
     data = random_bytes()
     place.strike(Rule(**place.create, **trouble))

@@ -8,6 +8,7 @@ import json
 import pickle
 from collections.abc import Callable, Iterable
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -35,7 +36,8 @@ from chunkup_jupyter.transport import Transport
 from chunkup_jupyter.wire import Headers, MemoryClient, Request, Response
 
 KEY = "sk-canary-5f1c"
-MD5 = "5d41402abc4b2a76b9719d911017c592"  # of b"hello"
+VECTORS = json.loads((Path(__file__).parent / "data" / "vectors.json").read_text("utf-8"))["openai"]
+MD5 = VECTORS["md5_hex_hello"]
 FILE = FileInfo("train.jsonl", 5, "application/jsonl")
 CREATED = 1_795_000_000
 SESSION = Session("upload_abc", FILE, 4, {"created_at": str(CREATED)}, CREATED + 3600.0)
@@ -471,22 +473,17 @@ def put(provider: OpenAI | AzureOpenAI | None = None) -> Flow[PartReceipt]:
 
 def test_a_part_is_the_form_that_the_official_sdk_sends() -> None:
     """Its bytes were captured from openai 3.52; boundary and file name are ours."""
+    case = VECTORS["part_body"]
     request = next(put())
 
     kind, _, boundary = request.headers["Content-Type"].partition("; boundary=")
-    body = b"".join(piece if isinstance(piece, bytes) else b"hello" for piece in request.pieces)
+    data = case["data_utf8"].encode()
+    body = b"".join(piece if isinstance(piece, bytes) else data for piece in request.pieces)
     assert (request.method, request.path) == ("POST", "/v1/uploads/upload_abc/parts")
-    assert kind == "multipart/form-data"
-    assert (
-        body
-        == (
-            f"--{boundary}\r\n"
-            'Content-Disposition: form-data; name="data"; filename="part"\r\n'
-            "Content-Type: application/octet-stream\r\n\r\n"
-            f"hello\r\n--{boundary}--\r\n"
-        ).encode()
-    )
+    assert f"{kind}; boundary={case['boundary']}" == case["content_type"]
     assert request.size == len(body)
+    ours = body.decode().replace(boundary, case["boundary"])
+    assert ours.replace('filename="part"', 'filename="upload"') == case["body"]
 
 
 def test_a_part_is_streamed_and_never_held() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import openai
 import pytest
+from clock import Clock
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types import FileObject, Upload
@@ -27,16 +28,7 @@ from chunkup_jupyter.transport import Transport
 from chunkup_jupyter.wire import Headers, HttpClient, Request
 
 DATA = bytes(range(256)) * 10
-
-
-class Clock:
-    """A clock that stands until it is moved; seconds."""
-
-    def __init__(self) -> None:
-        self.time = 1_795_000_000.5
-
-    def __call__(self) -> float:
-        return self.time
+VECTORS = Path(__file__).parent / "data" / "vectors.json"
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +41,7 @@ def served() -> Iterator[OpenAISandbox]:
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(1_795_000_000.5)
 
 
 @pytest.fixture
@@ -510,6 +502,18 @@ def post_form(
 
 def complete(sandbox: OpenAISandbox, upload_id: str, body: Any) -> Answer:
     return call(sandbox, "POST", f"/v1/uploads/{upload_id}/complete", body)
+
+
+def test_a_form_that_the_official_sdk_made_is_understood() -> None:
+    sandbox = OpenAISandbox()
+    case = json.loads(VECTORS.read_text("utf-8"))["openai"]["part_body"]
+    upload_id = begun(sandbox, size=5)
+
+    kind, body = case["content_type"], case["body"].encode()
+    part = post_form(sandbox, f"/v1/uploads/{upload_id}/parts", body, kind).json()
+
+    made = complete(sandbox, upload_id, {"part_ids": [part["id"]]}).json()["file"]
+    assert sandbox.finished()[made["id"]].read() == case["data_utf8"].encode()
 
 
 def test_a_part_that_is_too_large_or_empty_is_refused_and_harms_nothing() -> None:

@@ -19,6 +19,7 @@ from urllib.parse import parse_qsl, quote, urlsplit
 from xml.etree import ElementTree
 
 import pytest
+from clock import Clock
 
 from chunkup_jupyter import digests
 from chunkup_jupyter.errors import AuthError, IntegrityError, Refused, SessionLost
@@ -39,16 +40,6 @@ GIVEN = META["credentials"]
 FILE = FileInfo("data.bin", 25)
 DATA = bytes(range(65, 90))
 AWKWARD = "dir with space/数据 +&=%~'文件#?;.bin"
-
-
-class Clock:
-    """Unix seconds, moved by hand."""
-
-    def __init__(self) -> None:
-        self.time = 1_800_000_000.0
-
-    def __call__(self) -> float:
-        return self.time
 
 
 @pytest.fixture

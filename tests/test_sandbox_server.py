@@ -991,7 +991,7 @@ def _alive(pid: int) -> bool:
         (["oss", "--shrink", "skew=nothing"], "--shrink: 'nothing' is no size"),
         (["oss", "--shrink", "min_part=10G"], "min_part is 10737418240, more than max_part"),
         (["oss", "--shrink", "signature_v1=never"], "--shrink: true or false, not never"),
-        (["twelvelabs", "--shrink", "url_seconds=nan"], "url_seconds has to be more than 0, not nan"),
+        (["twelvelabs", "--shrink", "url_seconds=nan"], "has to be more than 0, not nan"),
         (["twelvelabs", "--shrink", "seconds_processing=-1"], "has to be not negative, not -1.0"),
         (["twelvelabs", "--chunk-size", "0"], "--chunk-size: chunk_size has to be more than 0"),
         (["openai", "--bucket", "x"], "--bucket: the openai sandbox has none"),

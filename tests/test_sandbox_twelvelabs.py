@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 import pytest
+from clock import Clock
 from twelvelabs import AsyncTwelveLabs, CompletedChunk, TwelveLabs
 from twelvelabs.core.api_error import ApiError
 
@@ -27,17 +28,9 @@ NOW = 1_795_000_000.0
 OCTETS = {"Content-Type": "application/octet-stream"}
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.time = NOW
-
-    def __call__(self) -> float:
-        return self.time
-
-
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(NOW)
 
 
 @pytest.fixture
