@@ -123,7 +123,7 @@ def _fit_for_a_shell(line: Line) -> None:
 
 @contextlib.contextmanager
 def _stopping() -> Iterator[None]:
-    """Let SIGTERM stop as Ctrl-C does, resumably; a second signal does not wait."""
+    """Let SIGTERM stop as Ctrl-C does, resumably; a third signal ends the process at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -132,7 +132,7 @@ def _stopping() -> Iterator[None]:
     def stop(number: int, frame: FrameType | None) -> None:
         nonlocal count
         count += 1
-        if count > 1:
+        if count > 2:
             os._exit(INTERRUPTED)
         raise KeyboardInterrupt
 

@@ -195,25 +195,28 @@ class Upload:
                 self._emit(Stopped())
             raise
         except BaseException as error:
-            cause = _first_cause(error)
-            if isinstance(cause, (SourceChanged, IntegrityError)):
-                # Nothing of it can be used again, and sessions cost money.
-                await _undisturbed(self._abort())
-                self.journal.discard()
-            elif _said_no(cause) and self.journal.replay().session is None:
-                self.journal.discard()  # no session came about: there is nothing to go on with
-            else:
-                self.journal.close()
-            self._emit(Failed(cause))
-            raise cause from cause.__cause__
-        try:
-            if there is None:
-                self.finished(result)
-        except Exception:
-            log.exception("a finished upload could not be noted")
-        self.journal.discard()
-        self._emit(Completed(result))
-        return result
+            failure = _first_cause(error)
+        else:
+            try:
+                if there is None:
+                    self.finished(result)
+            except Exception:
+                log.exception("a finished upload could not be noted")
+            self.journal.discard()
+            self._emit(Completed(result))
+            return result
+        # Outside the handler: the group it came in would stay with it, and IPython shows
+        # a whole traceback of whatever a group is with.
+        if isinstance(failure, (SourceChanged, IntegrityError)):
+            # Nothing of it can be used again, and sessions cost money.
+            await _undisturbed(self._abort())
+            self.journal.discard()
+        elif _said_no(failure) and self.journal.replay().session is None:
+            self.journal.discard()  # no session came about: there is nothing to go on with
+        else:
+            self.journal.close()
+        self._emit(Failed(failure))
+        raise failure from failure.__cause__
 
     async def listened(self) -> None:
         """Wait for the listeners that are still at it; what they raise is theirs."""
@@ -592,6 +595,8 @@ class Upload:
         if self.progress.state.ended:
             return
         self.progress = self.progress.after(event)
+        if isinstance(event, PartRetried) and event.number in self._flight:
+            self._flight[event.number] = 0  # what was sent of it counts no more
         for listener in list(self.listeners):
             try:
                 answer = listener(event, self.progress)

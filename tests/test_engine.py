@@ -630,9 +630,10 @@ def test_the_first_cause_is_met_and_not_a_group():
         return None
 
     studio.hook = hook
-    with pytest.raises(Refused, match="413"):
+    with pytest.raises(Refused, match="413") as met:
         studio.run(jobs=5)
 
+    assert met.value.__context__ is None  # IPython shows a whole traceback of any group
     (failed,) = studio.told(Failed)
     assert isinstance(failed.error, Refused)
     assert studio.lines.data, "what was sent can be gone on with"

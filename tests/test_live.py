@@ -14,7 +14,15 @@ from typing import Any
 
 import pytest
 
-from chunkup_jupyter.errors import AuthError, InvalidUpload, Unreachable
+from chunkup_jupyter.errors import (
+    AlreadyUploading,
+    AuthError,
+    InsecureConnection,
+    InvalidUpload,
+    Refused,
+    SomeFailed,
+    Unreachable,
+)
 from chunkup_jupyter.events import (
     Cancelled,
     Completed,
@@ -334,6 +342,37 @@ def test_a_failure_says_what_why_what_is_kept_and_what_to_run() -> None:
     assert Tags(cards.ended_html(job, job.progress, story)).text.count("%chunkup") == 1
 
 
+@pytest.mark.parametrize(
+    "error",
+    [
+        InvalidUpload("line 3 is no JSON"),
+        Refused("the server answered 400", status=400),
+        InsecureConnection("TLS failed"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_line_that_would_be_refused_again_is_not_advised(error: Exception) -> None:
+    one = trouble.screen(error, a_job())
+    several = trouble.screen(SomeFailed("1 of 1", Results({"a.jsonl": error})), a_job())
+
+    assert "%chunkup train.jsonl" not in one
+    assert "%chunkup train.jsonl" not in several
+
+
+def test_a_line_that_may_do_better_is_advised_once() -> None:
+    for error in (Refused("503", status=503), Unreachable("no answer"), HELD_BACK):
+        assert trouble.screen(error, a_job()).count("%chunkup train.jsonl") == 1
+    busy = AlreadyUploading("process 7 is already uploading it; wait for it, or stop it there")
+
+    assert trouble.screen(busy, a_job()).count("wait for") == 1
+
+
+class Results(list[Exception]):
+    def __init__(self, failed: dict[str, Exception]) -> None:
+        super().__init__(failed.values())
+        self.failed = failed
+
+
 def test_debug_adds_the_traceback() -> None:
     try:
         raise Unreachable("no answer", attempts=6) from OSError("refused")
@@ -373,6 +412,31 @@ def test_an_ended_upload_is_one_line_and_its_proof() -> None:
 
     assert text.startswith("✓ train.jsonl → file-abc123 · 10.5 MB")
     assert "verified: md5, by OpenAI" in text
+
+
+def test_what_was_there_already_has_neither_rate_nor_parts() -> None:
+    story = Story()
+    progress = after(Completed(DONE), story=story, start=Progress(total=10 * MIB))
+    job = a_job()
+    job.progress = progress
+
+    html = Tags(cards.ended_html(job, progress, story)).text
+    text = cards.ended_text(job, progress, story)
+
+    for said in (html, text):
+        assert "there already" in said
+        assert "/s" not in said
+        assert "0 parts" not in said
+
+
+def test_parts_that_wait_to_be_sent_again_are_named_while_they_wait() -> None:
+    """Also after another part was done, which says that all is well with that one."""
+    story = Story()
+    progress = after(PartDone(PartReceipt(5, MIB)), story=story, start=midway(story))
+
+    text = Tags(live.live_html(a_job(), progress, story)).text
+
+    assert "part 6 waits to be sent again: 503 Service Unavailable" in text
 
 
 def test_a_plan_says_what_it_would_do() -> None:

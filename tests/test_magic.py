@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import contextlib
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,13 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 import chunkup_jupyter
-from chunkup_jupyter import jobs
-from chunkup_jupyter.errors import InvalidUpload, SomeFailed, UploadInterrupted
+from chunkup_jupyter import jobs, orders
+from chunkup_jupyter.errors import IntegrityError, InvalidUpload, SomeFailed, UploadInterrupted
+from chunkup_jupyter.events import Event, PartRetried, PartSent, Progress
 from chunkup_jupyter.results import UploadResult
+from chunkup_jupyter.sandbox import Store, load
+from chunkup_jupyter.sandbox.faults import Fault, Faulty, On
+from chunkup_jupyter.sandbox.server import serve
 from chunkup_jupyter.ui import awaiting, grammar, magic, parsers, running
 from chunkup_jupyter.ui.bars import Quiet
 
@@ -366,18 +371,62 @@ def test_a_failed_upload_leaves_its_job_and_says_where(shell: Any) -> None:
     assert "train.jsonl → openai:fine-tune" in said
 
 
-def test_an_interrupt_stops_resumably_in_one_line(
-    shell: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.fixture
+def faulty(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
+    """Put a sandbox with faults in the place of the one that --sandbox goes to."""
+    with contextlib.ExitStack() as stack:
+
+        def put(scheme: str, *script: On, **more: Any) -> None:
+            made = Faulty(load(scheme)(store=Store.on_disk()), script=script, **more)
+            monkeypatch.setitem(orders._sandboxes, scheme, stack.enter_context(serve(made)))
+
+        yield put
+
+
+def test_a_part_that_fails_is_one_screen_too(
+    shell: Any, faulty: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def once(job: Any, timeout: float) -> bool:
-        if timeout == running.BEAT:
+    faulty("oss", On(Fault.FLIP, "PUT", "partNumber=2", times=0))
+
+    error = fails(shell, "%chunkup big.bin oss://bucket/key --part-size 1M")
+
+    shown = capsys.readouterr()
+    assert isinstance(error, IntegrityError)
+    assert "big.bin → oss://bucket/key failed" in shown.out + shown.err
+    assert "Traceback" not in shown.out + shown.err
+
+
+def test_what_was_sent_of_a_part_counts_no_more_while_it_waits_to_be_sent_again(
+    folder: Path, faulty: Any
+) -> None:
+    faulty("oss", On(Fault.SLOW_DOWN, "PUT", "partNumber=2"), retry_after=0.5)
+    waiting = []
+
+    def listen(event: Event, progress: Progress) -> None:
+        if isinstance(event, PartRetried) or (waiting and isinstance(event, PartSent)):
+            waiting.append(progress.in_flight.get(2))
+
+    jobs.start(
+        "big.bin", "oss://bucket/key", sandbox=True, part_size="1M", jobs=1, listeners=[listen]
+    ).result(30)
+
+    assert waiting[1] == 0
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["once", "and again at once"])
+def test_an_interrupt_stops_resumably_in_one_line(
+    shell: Any, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    def interrupted(job: Any, timeout: float) -> bool:
+        if timeout == running.BEAT or again:
             raise KeyboardInterrupt
         return settle(job, timeout)
 
     settle = jobs.Job.settle
-    monkeypatch.setattr(jobs.Job, "settle", once)
+    monkeypatch.setattr(jobs.Job, "settle", interrupted)
 
     error = fails(shell, "%chunkup big.bin oss://bucket/key")
+    settle(shell.user_ns["_chunkup"], 10)
 
     assert isinstance(error, UploadInterrupted)
     assert isinstance(error, KeyboardInterrupt)

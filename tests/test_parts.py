@@ -97,6 +97,20 @@ def test_a_retried_part_stays_marked_until_it_moves_again() -> None:
     assert levels(board)[0] not in (RETRYING, READING)
 
 
+def test_a_part_that_waits_is_named_when_there_is_no_other_news() -> None:
+    job = PretendJob(3)
+    board = board_of(job)
+    board.hint = "Interrupt stops it"
+    job.start()
+    assert (board.head(0)["note"], board.head(0)["hint"]) == ("", "Interrupt stops it")
+
+    job.tell(PartSent({1: MIB, 2: MIB}))
+    job.tell(PartRetried(2, 1, 30.0, "429 Slow Down"))
+    job.tell(PartDone(job.receipt(1)))
+
+    assert board.head(0)["note"] == "part 2 waits to be sent again: 429 Slow Down"
+
+
 def test_a_part_that_is_done_stays_done() -> None:
     """A reading of the bytes in flight may be older than the end of a part in it."""
     job = PretendJob(2)

@@ -127,10 +127,12 @@ def ended_text(job: Any, progress: Progress, story: Story | None) -> str:
         case State.COMPLETED:
             done = progress.result
             facts = [units.size(progress.total)]
-            if story is not None:
-                fresh = progress.total - progress.reused
-                facts += [units.seconds(story.elapsed), units.rate(_rate(fresh, story.elapsed))]
-            facts.append(_counts(progress.parts, progress.parts_reused, progress.retries))
+            if not progress.parts:
+                facts.append("was there already, nothing was sent")
+            elif story is not None:
+                facts.append(_took(progress, story))
+            if progress.parts:
+                facts.append(_counts(progress.parts, progress.parts_reused, progress.retries))
             text = f"✓ {job.name} → {words.shown(done.id if done else '')} · {' · '.join(facts)}"
             if done and done.verified:
                 text += f"\n  verified: {'; '.join(map(words.shown, done.verified))}"
@@ -198,16 +200,18 @@ def _completed(job: Any, progress: Progress, story: Story | None) -> str:
     rows = [("Size", size(progress.total))]
     if done is not None:
         rows.insert(0, ("Id", code(done.id)))
-    if story is not None:
-        rate = _rate(progress.total - progress.reused, story.elapsed)
-        rows.append(("Time", _time(story.elapsed, rate)))
+    if not progress.parts:
+        rows.append(("Sent", "nothing; it was there already"))
+    elif story is not None:
+        rows.append(("Time", _took(progress, story)))
     if done is not None:
         rows.append(("Verified", _verified(done.verified)))
         if done.expires_at is not None:
             rows.append(("Expires", escape(words.when(done.expires_at))))
     rows += _warnings(progress)
-    counts = _counts(progress.parts, progress.parts_reused, progress.retries)
-    rows.append(("Parts", _part_list(counts, story)))
+    if progress.parts:
+        counts = _counts(progress.parts, progress.parts_reused, progress.retries)
+        rows.append(("Parts", _part_list(counts, story)))
     title = _title("✓", GOOD, job.name, job.target)
     return table(title + pill(job.sandbox), rows)
 
@@ -255,16 +259,18 @@ def _mark(mark: str, colour: str) -> str:
     return f"<span style='color:{colour}'>{mark}</span>"
 
 
+def _took(progress: Progress, story: Story) -> str:
+    sent = progress.total - progress.reused
+    return _time(story.elapsed, sent / story.elapsed if story.elapsed > 0 else 0.0)
+
+
 def _time(elapsed: float, rate: float) -> str:
-    return f"{units.seconds(elapsed)} · {units.rate(rate)}"
+    """Return seconds, and bytes a second if anything was sent."""
+    return " · ".join([units.seconds(elapsed), *([units.rate(rate)] if rate else [])])
 
 
 def _verified(facts: Sequence[str]) -> str:
     return "<br>".join(escape(words.shown(fact)) for fact in facts) or "no"
-
-
-def _rate(size: int, elapsed: float) -> float:
-    return size / elapsed if elapsed > 0 else 0.0
 
 
 def _counts(parts: int, reused: int, retries: int) -> str:

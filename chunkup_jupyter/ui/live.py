@@ -128,7 +128,7 @@ def live_html(
         f"{_row(title, state)}{_bar(progress)}{_map(story.cells(progress))}"
         f"{_row(f'<span>{sums}</span>', _short(counts), MUTED)}"
         f"{_row(phases, '', MUTED)}"
-        f"{_row(_foot(progress, late, detached), closes, FAINT)}"
+        f"{_row(_foot(progress, story, late, detached), closes, FAINT)}"
         "</div>"
     )
 
@@ -201,14 +201,10 @@ def _whole(job: Any) -> str:
     return units.size(plan.file.size) if plan is not None else ""
 
 
-def _foot(progress: Progress, late: str, detached: bool) -> str:
-    note = words.shown(progress.note, 200)
+def _foot(progress: Progress, story: Story, late: str, detached: bool) -> str:
+    note = words.shown(progress.note, 200) or words.again(story.waiting(progress))
     doubt = late or ("" if note else words.shown("".join(progress.warnings[-1:]), 200))
-    text = doubt or note or words.resuming(progress)
-    if not text and detached:
-        text = "runs in the background; when the kernel is restarted or culled, run the line again"
-    elif not text:
-        text = "Kernel ▸ Interrupt stops it; the same line goes on where it stopped"
+    text = doubt or note or words.resuming(progress) or words.hint(detached=detached)
     warns = f";color:{WARN}" if doubt else ""
     return f"<span style='{_ONE_LINE}{warns}'>{escape(text)}</span>"
 

@@ -4,6 +4,7 @@
 // assets.py puts dom.js and map.js in front of this file: a widget is one module.
 
 const PHASES = ["Preparing", "Uploading", "Completing", "Processing", "Ready"];
+const OVER = ["completed", "failed", "stopped", "cancelled"];
 const BUSY = 700; // ms without an answer to a click
 const SILENT = 6000; // ms without a message while an upload runs
 
@@ -12,8 +13,8 @@ function render({ model, el: root }) {
   const list = el("div", "cu-files"), card = el("div", "cu-card");
   list.setAttribute("role", "listbox"); list.setAttribute("aria-label", "Uploads");
   const say = el("div", "cu-hidden"); say.setAttribute("aria-live", "polite"); say.setAttribute("role", "status");
-  const title = el("div", "cu-line cu-title"), what = el("span", "cu-what"), name = el("b", "cu-name"), dest = el("span", "cu-dim"), word = el("b", "cu-word");
-  what.append(name, dest); title.append(what, word);
+  const title = el("div", "cu-line cu-title"), what = el("span", "cu-what"), name = el("b", "cu-name"), dest = el("span", "cu-dim"), pill = el("span", "cu-pill", "sandbox"), word = el("b", "cu-word");
+  what.append(name, dest, pill); title.append(what, word);
   const bar = el("div", "cu-bar"), old = el("i", "cu-old"), held = el("i", "cu-held"), moving = el("i");
   bar.setAttribute("role", "progressbar"); bar.append(old, held, moving);
   const facts = el("div", "cu-line cu-facts"), amount = el("span"), counts = el("span", "cu-dim"); facts.append(amount, counts);
@@ -68,9 +69,9 @@ function render({ model, el: root }) {
     const head = heads[shown];
     root.hidden = !head;
     if (!head) return;
-    const over = ["completed", "failed", "stopped", "cancelled"].includes(head.state), now = Date.now();
+    const over = OVER.includes(head.state), now = Date.now();
     root.dataset.state = head.state;
-    put(name, head.name); put(dest, ` → ${head.dest}${head.sandbox ? " (sandbox)" : ""}`); put(word, head.word);
+    put(name, head.name); put(dest, ` → ${head.dest}`); pill.hidden = !head.sandbox; put(word, head.word);
     what.title = `${head.name} → ${head.dest}`; amount.title = head.exact;
     old.style.width = `${100 * head.reused}%`; held.style.width = `${100 * (head.done - head.reused)}%`;
     moving.style.width = `${100 * Math.max(0, head.sent - head.done)}%`;
@@ -86,10 +87,10 @@ function render({ model, el: root }) {
     pause.hidden = over; pause.disabled = !can("pause") && !can("resume"); put(pause, can("resume") ? "Resume" : "Pause");
     cancel.hidden = over; put(cancel, now - sure < 4000 ? "Really discard?" : "Cancel"); cancel.classList.toggle("cu-bad", now - sure < 4000);
     retry.hidden = !can("retry"); copy.hidden = !can("copy");
-    const live = heads.some((h) => !["completed", "failed", "stopped", "cancelled"].includes(h.state));
+    const live = heads.some((h) => !OVER.includes(h.state));
     const silent = live && now - heard > SILENT ? `No news from the kernel for ${Math.round((now - heard) / 1000)} s` : "";
     const busy = slow ? "The kernel is busy: it sees the click when the cell ends. Kernel › Interrupt stops now" : "";
-    const text = gone ? "The kernel is gone: run the cell again to go on" : busy || silent || head.note || head.id;
+    const text = gone ? "The kernel is gone: run the cell again to go on" : busy || silent || head.note || head.id || head.hint;
     put(note, text); note.title = text; note.classList.toggle("cu-alarm", !!(gone || busy || silent || head.state === "failed"));
     files(); tooltip();
     if (head.state !== lastSaid || now - spoken > 15000 || busy) { lastSaid = head.state; spoken = now; put(say, busy || sentence(head)); }

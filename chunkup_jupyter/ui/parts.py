@@ -83,6 +83,8 @@ class Board:
         self.part_size = 1
         self.levels = bytearray(1)
         self.tries: dict[int, tuple[int, str]] = {}
+        self.hint = ""
+        """What is said when there is no news."""
         self._anew = True
         self._dirty: set[int] = set()
         self._flying: Mapping[int, int] = {}
@@ -190,7 +192,13 @@ class Board:
                 speed = words.amounts(progress, getattr(job, "meter", None))
                 self._speed, self._speed_at = speed[1:], now
             self._phase = _PHASE.get(state, self._phase)
-            note = words.shown(progress.note or (_one_line(progress.error)), 400)
+            again = {
+                number: reason
+                for number, (_, reason) in self.tries.items()
+                if number <= len(self.levels) and self.levels[number - 1] == RETRYING
+            }
+            note = progress.note or _one_line(progress.error) or words.again(again)
+            note = note or "".join(progress.warnings[-1:])
             return {
                 "name": words.shown(getattr(job, "name", "")),
                 "dest": words.shown(getattr(job, "target", "")),
@@ -210,7 +218,8 @@ class Board:
                 "reused": _share(progress.reused, total),
                 "phase": self._phase,
                 "closes": words.clock(progress, now),
-                "note": note,
+                "note": words.shown(note, 400),
+                "hint": "" if state.ended else self.hint,
                 "id": progress.result.id if progress.result else "",
                 "can": _CAN.get(state, ()),
                 "flight": dict(islice(progress.in_flight.items(), 64)),

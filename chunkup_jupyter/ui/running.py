@@ -8,6 +8,7 @@ is thrown into it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import getpass
 from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
@@ -179,8 +180,9 @@ def _until_done(job: jobs.Job | batch.Batch, view: View) -> Steps:
         yield job
     except KeyboardInterrupt:
         job.stop()
-        job.settle(2.0)
-        view.close()
+        for wait in (lambda: job.settle(2.0), view.close):
+            with contextlib.suppress(KeyboardInterrupt):  # again: then nobody wants to wait
+                wait()
         raise UploadInterrupted(_stopped(job)) from None
     view.close()
 

@@ -89,19 +89,26 @@ class Story:
         """Seconds from the beginning to now, or to the end."""
         return (time.monotonic() if self.ended is None else self.ended) - self.began
 
+    def waiting(self, progress: Progress) -> dict[int, str]:
+        """Return the parts in flight that wait to be sent again: number → reason."""
+        rows = self.rows
+        found = {}
+        for number, sent in dict(progress.in_flight).items():
+            if (row := rows.get(number)) is not None and row.retries and not sent:
+                found[number] = row.reason
+        return found
+
     def cells(self, progress: Progress) -> list[Cell]:
         """Return the part map, at most ``CELLS`` cells whatever the number of parts."""
         held, total, rows = list(self._held), self.parts, self.rows
         if not held:
             return []
         moving: dict[int, float] = {}
-        trouble: set[int] = set()
+        trouble = {self._cell(number) for number in self.waiting(progress)}
         for number, sent in dict(progress.in_flight).items():
             at = self._cell(number)
             whole = part_at(number, self.size, self.part_size).size
             moving[at] = moving.get(at, 0.0) + (min(1.0, sent / whole) if whole else 0.0)
-            if (row := rows.get(number)) is not None and row.retries and not sent:
-                trouble.add(at)
         found = []
         for at, done in enumerate(held):
             first, end = -(-at * total // len(held)), -(-(at + 1) * total // len(held))

@@ -11,6 +11,7 @@ from .. import errors, remote, units
 from ..events import Progress
 from . import words
 
+_PASSING = (408, 409, 423, 425, 429)  # answers that say: not now
 NAMED = 8  # failed files that one screen names
 
 
@@ -34,7 +35,7 @@ def rows(
     if advice:
         found.append(("Now", advice))
     line = getattr(job, "line", "")
-    if line and not isinstance(error, (errors.InvalidUpload, errors.UploadCancelled)):
+    if line and may_help(error):
         found.append(("Run" if advice else "Now", f"{prompt}{line}"))
     return found
 
@@ -92,7 +93,7 @@ def some_failed(
     if len(advice) == 1 and (text := advice.pop()):
         lines.append(("Now", text))
     line = getattr(job, "line", "")
-    if line:
+    if line and any(map(may_help, reasons)):
         lines.append(("Run", f"{prompt}{line}"))
     if bound:
         lines.append(
@@ -146,13 +147,23 @@ def now(error: BaseException) -> str:
             return "let the file come to rest; the same line then begins anew"
         case errors.Unreachable():
             return "when the network is back, the same line goes on"
-        case errors.AlreadyUploading():
-            return "wait for the other one, or stop it there"
         case errors.OutcomeUnknown():
             return "look at the provider whether the file is there before sending it again"
         case errors.SourceGone():
             return "bring the source back; the same line then goes on"
     return ""
+
+
+def may_help(error: BaseException) -> bool:
+    """Say whether the same line may do better; not when it would only be refused again."""
+    match error:
+        case errors.InvalidUpload() | errors.InsecureConnection() | errors.UploadCancelled():
+            return False
+        case errors.NotRegularFile():
+            return False
+        case errors.Refused():
+            return not 400 <= (error.status or 0) < 500 or error.status in _PASSING
+    return True
 
 
 def install(error: BaseException, text: str) -> None:

@@ -198,7 +198,9 @@ def _resume(line: Line, view: Callable[[Line], View], trail: Trail) -> Steps:
         return (yield from again(found, view(line), trail, detach=line.detach))
     if found.pid:
         raise AlreadyUploading(
-            f"process {found.pid} is uploading {found.name}", pid=found.pid, progress=found.progress
+            f"process {found.pid} is uploading {found.name}; wait for it, or stop it there",
+            pid=found.pid,
+            progress=found.progress,
         )
     text = _line_of(found)
     if not text:
@@ -310,7 +312,9 @@ def _try(one: Unfinished, line: Line) -> str:
 def _abort(one: Unfinished, line: Line) -> None:
     """Make the server forget an unfinished upload, then forget it here."""
     if one.pid:
-        raise AlreadyUploading(f"process {one.pid} is uploading {one.name}", pid=one.pid)
+        raise AlreadyUploading(
+            f"process {one.pid} is uploading {one.name}; stop it there first", pid=one.pid
+        )
     if one.session is not None:
         began = grammar.parse(["x", *_words_of(one)])
         if began.sandbox:

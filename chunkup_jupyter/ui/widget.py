@@ -27,6 +27,7 @@ class Widget:
     def __init__(self, *, detached: bool = False) -> None:
         self.story = Story()
         self._board = Board()
+        self._board.hint = words.hint(detached=detached)
         self._detached = detached
         self._id = uuid.uuid4().hex
         self._view: LiveView | None = None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from .. import units
 from ..answers import clean
@@ -67,6 +67,23 @@ def resuming(progress: Progress) -> str:
         f"Resuming: {progress.parts_reused:,} of {plural(progress.parts, 'part')} "
         f"({units.size(progress.reused)}) already uploaded"
     )
+
+
+def again(waiting: Mapping[int, str]) -> str:
+    """Return which parts wait to be sent once more, of part number → reason; "" for none."""
+    if not waiting:
+        return ""
+    number, reason = next(iter(waiting.items()))
+    if len(waiting) == 1:
+        return f"part {number:,} waits to be sent again: {shown(reason, 200)}"
+    return f"{len(waiting):,} parts wait to be sent again; part {number:,}: {shown(reason, 200)}"
+
+
+def hint(*, detached: bool) -> str:
+    """Return what somebody who watches should know when there is nothing else to say."""
+    if detached:
+        return "runs in the background; when the kernel is restarted or culled, run the line again"
+    return "Kernel ▸ Interrupt stops it; the same line goes on where it stopped"
 
 
 def clock(progress: Progress, now: float | None = None) -> str:
