@@ -114,7 +114,8 @@ def _open(source: Any, name: str | None) -> Source:
         case io.TextIOBase():
             raise InvalidUpload("this file is open as text; open it with mode 'rb'")
         case io.BytesIO():
-            return MemorySource(source.getbuffer(), name or file_name(source))
+            # No view of it: one would forbid its owner to write to it or to close it.
+            return MemorySource(source.getvalue(), name or file_name(source))
     if isinstance(source, Source):
         return source
     if isinstance(source, io.IOBase) and not source.readable():

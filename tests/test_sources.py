@@ -514,6 +514,8 @@ def test_mapped_memory_and_bytesio_are_sources(file: Path) -> None:
     buffer = io.BytesIO(DATA)
     buffer.seek(5)
     assert isinstance(source := open_source(buffer, name="x"), MemorySource)
+    buffer.write(b"more than there is")
+    buffer.close()
     assert asyncio.run(whole(source)) == DATA
 
 
