@@ -144,10 +144,15 @@ def test_what_is_usual_is_not_written() -> None:
 
 
 @pytest.mark.parametrize(
-    "answers", [openai(), openai("a.bin", place=[""]), openai("a.bin", scheme="no such")]
+    ("answers", "said"),
+    [
+        (openai(), "choose files"),
+        (openai("a.bin", place=[""]), "choose a destination"),
+        (openai(scheme="no such"), "choose files and a destination"),
+    ],
 )
-def test_a_line_that_is_not_complete_is_no_line(answers: dict[str, Any]) -> None:
-    assert form.line_of(Answers.of(answers)) == ("", "choose files and a destination")
+def test_a_line_that_is_not_complete_is_no_line(answers: dict[str, Any], said: str) -> None:
+    assert form.line_of(Answers.of(answers)) == ("", said)
 
 
 def test_files_of_the_browser_stand_beside_the_line() -> None:
@@ -165,11 +170,11 @@ def test_the_query_of_an_address_is_shown_nowhere(page: Page) -> None:
     signed = f"https://example.org/film.mp4?signature={CANARY}"
 
     taken = page.ask("expand", text=signed)
-    said = page.ask("form", form=openai(*taken["paths"]))
+    said = page.ask("form", form=openai(taken["found"][0]["path"]))
     kept = page.frames[-1]
     planned = page.ask("plan", form=openai(f"nosuch://host/a.jsonl?signature={CANARY}"))
 
-    assert taken["shown"] == ["https://example.org/film.mp4"]
+    assert taken["found"][0]["shown"] == "https://example.org/film.mp4"
     assert said["line"] == ""
     assert said["ready"]
     assert "query" in said["beside"]
@@ -180,7 +185,7 @@ def test_the_query_of_an_address_is_shown_nowhere(page: Page) -> None:
 def test_a_file_called_like_a_verb_or_an_option_is_written_as_a_file(home: Path, name: str) -> None:
     (home / name).write_bytes(b"x")
 
-    answers = Answers.of(openai(*form.expand(name)))
+    answers = Answers.of(openai(*paths(name)))
 
     assert grammar.parse(form.line_of(answers)[0]).sources == (f"./{name}",)
     assert f"./{name}" in [row["path"] for row in form.listing("")["rows"]]
@@ -206,12 +211,18 @@ def test_a_variables_name_is_on_the_line() -> None:
     assert form.line_of(answers)[0] == "a.bin openai:fine-tune --key-env=MY_KEY -b"
 
 
+def paths(text: str) -> list[str]:
+    return [one["path"] for one in form.expand(text)]
+
+
 def test_patterns_mean_files_and_paths_themselves(home: Path) -> None:
-    assert form.expand("*.jsonl") == ["train.jsonl", "valid.jsonl"]
-    assert form.expand("train.jsonl") == ["train.jsonl"]
-    assert form.expand("s3://bucket/[a]*") == ["s3://bucket/[a]*"]
+    assert paths("*.jsonl") == ["train.jsonl", "valid.jsonl"]
+    assert paths("train.jsonl") == ["train.jsonl"]
+    assert paths("s3://bucket/[a]*") == ["s3://bucket/[a]*"]
     (home / "odd[1].bin").write_bytes(b"x")
-    assert form.expand("odd[1].bin") == ["odd[1].bin"]
+    assert form.expand("odd[1].bin") == [
+        {"path": "odd[1].bin", "shown": "odd[1].bin", "size": "1 B"}
+    ]
 
 
 def test_a_folder_is_listed_folders_first_and_hidden_ones_not(home: Path) -> None:

@@ -100,7 +100,6 @@ def _asked(scheme: str, kind: type[Provider]) -> dict[str, Any]:
                 "first": each.name in _FIRST,
             }
         )
-    fields.sort(key=lambda one: bool(one["toggle"]))
     for _, flag, label, usual, help_ in _COMMON:
         fields.insert(
             0,
@@ -169,7 +168,7 @@ def badges(scheme: str, given: Mapping[str, object], sandbox: bool, key_env: str
         "found": found,
         "text": f"{shown}: found" if found else f"{_missing(required, places, key_env)}: missing",
         "needs": [
-            {"field": need.field, "label": label_of(need.field)}
+            {"field": need.field, "label": label_of(need.field), "required": need.required}
             for need in (secret if not found or given else [])
         ],
     }
@@ -220,8 +219,10 @@ def line_of(answers: Answers, picked: int = 0, *, asked: bool = False) -> tuple[
     ``picked`` files are the browser's. The first is "" while something is missing, and
     when an address cannot be written out: its query may be a password.
     """
-    if not dest_of(answers) or not (answers.sources or picked):
-        return "", "choose files and a destination"
+    missing = ["files"] * (not answers.sources and not picked)
+    missing += ["a destination"] * (not dest_of(answers))
+    if missing:
+        return "", f"choose {' and '.join(missing)}"
     if any(remote.shown(one) != one for one in answers.sources):
         return "", "the query of an address may be a password: no line shows it"
     beside = ""
@@ -247,21 +248,23 @@ def understood(answers: Answers, *, asked: bool = False) -> grammar.Line:
     return replace(line, sources=answers.sources)
 
 
-def expand(text: str) -> list[str]:
+def expand(text: str) -> list[dict[str, str]]:
     """Return the files that a path or a pattern means, sorted; an address is itself.
+
+    Each with ``path``, with ``size`` in words, and as it may be ``shown``.
 
     Raises:
         BadLine: there is no such file; the message is for the reader.
     """
     text = remote.local(text.strip())
     if remote.is_remote(text):
-        return [text]
+        return [_found(text)]
     path = os.path.expanduser(text)
     said = words.shown(text, 80)
     if os.path.isdir(path):
         raise grammar.BadLine(f"{said} is a folder: {os.path.join(said, '*')} means its files")
     if os.path.lexists(path):
-        return [_spelled(path)]
+        return [_found(path)]
     if not glob.has_magic(path):
         raise grammar.BadLine(f"there is no file {said}")
     found = sorted(one for one in glob.iglob(path, recursive=True) if os.path.isfile(one))
@@ -269,7 +272,17 @@ def expand(text: str) -> list[str]:
         raise grammar.BadLine(f"no file is called {said}")
     if len(found) > FILES:
         raise grammar.BadLine(f"{said} means {len(found):,} files; the panel takes {FILES}")
-    return [_spelled(one) for one in found]
+    return [_found(one) for one in found]
+
+
+def _found(path: str) -> dict[str, str]:
+    if remote.is_remote(path):
+        return {"path": path, "size": "", "shown": words.shown(remote.shown(path))}
+    size = ""
+    with contextlib.suppress(OSError):
+        size = units.size(os.stat(path).st_size)
+    path = _spelled(path)
+    return {"path": path, "size": size, "shown": words.shown(path)}
 
 
 def listing(folder: str) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class Panel(anywidget.AnyWidget):
     end, and the panel may be shown, hidden and shown again.
     """
 
-    _esm = assets.script("dom", "fields", "panel")
+    _esm = assets.script("dom", "fields", "sources", "target", "shelf", "panel")
     _css = assets.style()
     asked: Any = traitlets.Dict().tag(sync=True)
     lists: Any = traitlets.Dict().tag(sync=True)
@@ -170,7 +170,9 @@ class Panel(anywidget.AnyWidget):
             rows.append((plan.file.name, f"{units.size(plan.file.size)} · {parts}"))
         if len(orders) == 1:
             (plan,) = found
-            rows = [*words.plan_rows(plan, rate), ("Time", _estimate(plan.file.size, rate))]
+            rows = words.plan_rows(plan, rate)
+            after = [label for label, _ in rows].index("Memory") + 1
+            rows.insert(after, ("Time", _estimate(plan.file.size, rate)))
         else:
             total = sum(plan.file.size for plan in found)
             known = words.plural(len(found), "file")
@@ -208,6 +210,7 @@ class Panel(anywidget.AnyWidget):
         for job in self.view.jobs:
             if job.progress.state.ended:
                 self.view.forget(job)
+        self._sending = [pair for pair in self._sending if not pair[0].state.ended]
         self._look()
 
     def _refresh(self, *_: Any) -> None:
@@ -220,8 +223,7 @@ class Panel(anywidget.AnyWidget):
         return {"paths": form.completions(str(content.get("text", "")))}
 
     def _expand(self, content: Mapping[str, Any], _: Secret | None) -> dict[str, Any]:
-        paths = form.expand(str(content.get("text", "")))
-        return {"paths": paths, "shown": [words.shown(remote.shown(path)) for path in paths]}
+        return {"found": form.expand(str(content.get("text", "")))}
 
     _DO: Mapping[str, Callable[..., dict[str, Any] | None]] = {
         "form": _form,
@@ -318,7 +320,8 @@ class Panel(anywidget.AnyWidget):
             }
             for entry in reversed(journal.Ledger(journal.default_folder()).entries()[-SHOWN:])
         ]
-        self.lists = {"unfinished": unfinished, "history": history}
+        sending = [source.key for _, source in self._sending if source in self.picker.files]
+        self.lists = {"unfinished": unfinished, "history": history, "sending": sending}
 
     def _rate(self, line: grammar.Line) -> float:
         """Return the bytes a second of the last upload to such a place, 0 when there is none."""

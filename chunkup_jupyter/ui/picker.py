@@ -239,7 +239,7 @@ class Picker(anywidget.AnyWidget):
     its upload with ``SourceGone``.
     """
 
-    _esm = assets.script("dom", "picker")
+    _esm = assets.script("dom", "fields", "picker")
     _css = assets.style()
     listed: Any = traitlets.List().tag(sync=True)
 

@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import test from "node:test";
 
 const read = (name) => readFileSync(new URL(`../../chunkup_jupyter/ui/${name}.js`, import.meta.url), "utf8");
-const js = await import("data:text/javascript;base64," + Buffer.from(read("dom") + read("picker")).toString("base64"));
+const js = await import("data:text/javascript;base64," + Buffer.from(read("dom") + read("fields") + read("picker")).toString("base64"));
 
 test("a file is known by name, size and time", () => {
   assert.equal(js.keyOf({ name: "a.bin", size: 3, lastModified: 5 }), "a.bin:3:5");
