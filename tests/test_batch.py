@@ -515,3 +515,22 @@ def test_a_broken_front_end_stops_nothing(folder: Path, monkeypatch: pytest.Monk
 
     assert len(batch.result(30).check()) == 2
     view.close()
+
+
+def test_each_files_warnings_are_seen_wherever_it_is(folder: Path) -> None:
+    for number in (1, 2):  # fewer examples than a fine-tune takes
+        (folder / f"{number}.jsonl").write_text(
+            '{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}\n'
+        )
+    batch = start_many(["?.jsonl", "data/a.csv"], "openai:fine-tune", sandbox=True)
+    batch.result(30)
+    screen, log = io.StringIO(), io.StringIO()
+    for view in (several.Total(screen), several.Log(log)):
+        view.follow(batch)
+        view.close()
+
+    for text in (several.live_html(batch), several.batch_html(batch), several.batch_text(batch)):
+        assert text.count("at least 10") >= 2
+    for shown in (screen.getvalue(), log.getvalue()):
+        assert shown.count("[sandbox] Warning: 1.jsonl") == 1
+        assert shown.count("[sandbox] Warning: 2.jsonl") == 1

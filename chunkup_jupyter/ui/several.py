@@ -58,6 +58,7 @@ class _Watching:
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
         self._batch: Batch | None = None
+        self._warned: set[str] = set()
 
     def __call__(self, event: Event, progress: Progress) -> None: ...
 
@@ -88,6 +89,17 @@ class _Watching:
             self._draw(batch, first, last)
         except Exception:
             _log.debug("the view of several uploads could not be drawn", exc_info=True)
+
+    def _fresh_warnings(self, batch: Batch) -> list[str]:
+        """Return what no earlier call returned, as lines that name their file."""
+        found = []
+        for item in batch.items:
+            for _, text in words.warnings(item.progress):
+                line = text if text.startswith(item.name) else f"{item.name}: {text}"
+                if line not in self._warned:
+                    self._warned.add(line)
+                    found.append(words.marked(f"Warning: {line}", batch.sandbox))
+        return found
 
     def _draw(self, batch: Batch, first: bool, last: bool) -> None:
         raise NotImplementedError
@@ -154,6 +166,8 @@ class Total(_Watching):
     def _draw(self, batch: Batch, first: bool, last: bool) -> None:
         if self._bar is None:
             return
+        for line in self._fresh_warnings(batch):
+            self._bar.write(line, file=self._file)
         progress = batch.progress
         # Bytes of an earlier run are no speed of this one.
         self._bar.initial, self._bar.total = progress.reused, progress.total
@@ -178,6 +192,8 @@ class Log(_Watching):
         self._told: set[int] = set()
 
     def _draw(self, batch: Batch, first: bool, last: bool) -> None:
+        for line in self._fresh_warnings(batch):
+            print(line, file=self._file, flush=True)
         for number, item in enumerate(batch.items):
             if number not in self._told and item.state.ended:
                 self._told.add(number)
@@ -310,25 +326,30 @@ def _listed(batch: Batch) -> Sequence[Item]:
 def _facts(item: Item) -> tuple[str, str, str, str, str]:
     """Return name, id, size, time and state of a file."""
     outcome = item.outcome
+    warned = [f"warning: {text}" for _, text in words.warnings(item.progress)]
     if isinstance(outcome, UploadResult):
         time_ = units.seconds(outcome.elapsed)
-        return item.name, words.shown(outcome.id), units.size(outcome.size), time_, "complete"
+        state = " · ".join(["complete", *warned])
+        return item.name, words.shown(outcome.id), units.size(outcome.size), time_, state
     state = _word(item)
     if outcome is not None and item.state is State.FAILED:
         state = f"failed: {words.shown(outcome, 160)}"
     elif item.progress.sent and item.state is not State.COMPLETED:
         state = f"{state} at {item.progress.percent}%"
+    state = " · ".join([state, *warned])
     return item.name, "", units.size(item.total) if item.total else "", "", state
 
 
 def _line(item: Item) -> str:
     progress = item.progress
     mark = _MARKS.get(item.state, "○" if item.waiting else "▸")
-    right = words.headline(progress) if not item.waiting else "Waiting"
+    right, colour = words.headline(progress) if not item.waiting else "Waiting", MUTED
     if item.state is State.FAILED:
         right = words.shown(progress.error or "failed", 70)
     elif progress.note and not item.waiting:
         right = words.shown(progress.note, 60)
+    elif progress.warnings:
+        right, colour = f"{right} · {words.shown(progress.warnings[-1], 200)}", f"color:{WARN}"
     size = units.size(item.total) if item.total else ""
     return (
         f"<div style='display:flex;gap:10px;height:{_HEIGHT}px;white-space:nowrap'>"
@@ -336,7 +357,8 @@ def _line(item: Item) -> str:
         f"<span style='flex:1 1 30%;{_CUT}'>{escape(words.shown(item.name))}</span>"
         f"<span style='flex:0 0 70px;text-align:right;{MUTED}'>{size}</span>"
         f"<span style='flex:0 0 120px;padding-top:8px'>{_bar(progress, 6, margin=0)}</span>"
-        f"<span style='flex:1 1 35%;{_CUT};{MUTED}'>{escape(right)}</span></div>"
+        f"<span style='flex:1 1 35%;{_CUT};{colour}' "
+        f"title='{escape(right, quote=True)}'>{escape(right)}</span></div>"
     )
 
 
