@@ -247,6 +247,10 @@ class Transport:
             self.waiting("")
 
     def _settled(self, response: Response) -> bool:
+        # OpenAI's own word on it, which its SDK (3.52) puts above the status.
+        said = response.headers.get("x-should-retry", "").lower()
+        if response.status >= 400 and said in ("true", "false"):
+            return said == "false"
         if response.status not in self.rules.retry_on:
             return True
         return bool(self.rules.fatal_codes) and problem(response)[0] in self.rules.fatal_codes
@@ -283,6 +287,10 @@ def retry_after(response: Response, now: float) -> float | None:
                 continue
         if 0 <= wait < float("inf"):
             return wait
+    # When the window of a rate limit ends, in Unix seconds: TwelveLabs, Rate limits, 2026-11.
+    reset = response.headers.get("x-ratelimit-reset", "")
+    if response.status == 429 and reset.isdecimal() and len(reset) <= 12:
+        return max(0.0, int(reset) - now) or None
     return None
 
 

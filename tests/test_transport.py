@@ -143,7 +143,7 @@ def test_at_ten_percent_loss_a_hundred_parts_arrive_999_times_in_1000():
     asyncio.run(uploads())
 
 
-@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 520, 524, 529])
 def test_what_passes_by_waiting_is_sent_again(status):
     script = Script([no(status), OK])
 
@@ -178,10 +178,12 @@ DATE = email.utils.formatdate(NOW + 7, usegmt=True)
         ({"retry-after-ms": "1500"}, 1.5),
         ({"retry-after-ms": "nonsense", "Retry-After": "4"}, 4),
         ({"Retry-After": DATE}, 7),
+        ({"X-Ratelimit-Reset": str(int(NOW) + 9)}, 9),
+        ({"X-Ratelimit-Reset": str(int(NOW) + 9), "Retry-After": "4"}, 4),
     ],
 )
 def test_the_wait_a_server_asks_for_is_kept(headers, wait):
-    script = Script([Response(503, Headers(headers), url=URL), OK])
+    script = Script([Response(429, Headers(headers), url=URL), OK])
 
     run(script)
 
@@ -194,6 +196,25 @@ def test_the_wait_a_server_asks_for_is_kept(headers, wait):
 )
 def test_a_wait_that_makes_no_sense_is_unasked(text):
     assert retry_after(no(503, retry_after=text), NOW) is None
+
+
+@pytest.mark.parametrize("reset", ["soon", "-1", "12.5", str(int(NOW) - 1), "9" * 400])
+def test_the_end_of_a_limit_that_makes_no_sense_is_no_wait(reset):
+    fields = Headers({"x-ratelimit-reset": reset})
+
+    assert retry_after(Response(200, fields), NOW) is None
+    assert retry_after(Response(429, fields), NOW) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "word", "sent"), [(503, "false", 1), (400, "true", 2), (503, "perhaps", 2)]
+)
+def test_a_servers_own_word_on_retrying_counts_more_than_its_status(status, word, sent):
+    script = Script([Response(status, Headers({"x-should-retry": word}), url=URL), OK])
+
+    run(script)
+
+    assert len(script.sent) == sent
 
 
 def test_a_wait_of_nothing_still_backs_off():

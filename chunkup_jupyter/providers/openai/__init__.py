@@ -24,9 +24,8 @@ RULES = Rules(
     max_part=64 << 20,  # "64 MB", Add upload part; its own SDK (3.52) sends 64 MiB parts
     life=3600,  # "one hour", Create upload, API reference, read 2026-08
     digest="md5",
-    # The SDK (3.52) retries 408, 409 ("lock timeout", its comment says) and 429, and
-    # everything from 500 on; these are the ones of those that pass by waiting.
-    retry_on=frozenset({408, 409, 429, 500, 502, 503, 504, *range(520, 525), 529}),
+    # 409 is a "lock timeout" to the SDK (3.52, _base_client.py), which repeats it, too.
+    retry_on=Rules.retry_on | {409},
     fatal_codes=frozenset(
         {"insufficient_quota", "billing_hard_limit_reached", "billing_not_active"}
     ),
