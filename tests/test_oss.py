@@ -837,6 +837,11 @@ def test_an_upload_listed_without_an_id_makes_no_sense():
 # refusals
 
 
+def test_a_key_that_may_not_list_parts_cannot_say_what_is_held():
+    """Uploading takes no right to list: a resumed upload goes by its journal."""
+    assert answer(oss().held(SESSION), no(403, "AccessDenied"))[1] is None
+
+
 @pytest.mark.parametrize(
     ("code", "expired"),
     [
@@ -849,7 +854,7 @@ def test_an_upload_listed_without_an_id_makes_no_sense():
     ],
 )
 def test_a_403_says_whether_fresh_credentials_would_help(code, expired):
-    error = fails(oss().held(SESSION), AuthError, no(403, code))
+    error = fails(oss().abort(SESSION), AuthError, no(403, code))
 
     assert error.expired is expired
     assert AuthError.expired is False
@@ -864,8 +869,8 @@ def test_a_403_says_whether_fresh_credentials_would_help(code, expired):
     ],
 )
 def test_errors_of_one_code_are_told_apart(ec, advice):
-    in_header = fails(oss().held(SESSION), AuthError, no(403, "AccessDenied", x_oss_ec=ec))
-    in_body = fails(oss().held(SESSION), AuthError, no(403, "AccessDenied", more=f"<EC>{ec}</EC>"))
+    in_header = fails(oss().abort(SESSION), AuthError, no(403, "AccessDenied", x_oss_ec=ec))
+    in_body = fails(oss().abort(SESSION), AuthError, no(403, "AccessDenied", more=f"<EC>{ec}</EC>"))
 
     assert advice in str(in_header)
     assert advice in str(in_body)
@@ -875,7 +880,7 @@ def test_the_endpoint_a_bucket_lives_at_is_passed_on():
     reply = no(403, "AccessDenied", more="<Endpoint>oss-cn-beijing.aliyuncs.com</Endpoint>")
 
     assert "--endpoint oss-cn-beijing.aliyuncs.com" in str(
-        fails(oss().held(SESSION), AuthError, reply)
+        fails(oss().abort(SESSION), AuthError, reply)
     )
 
 
@@ -909,7 +914,7 @@ def test_an_html_page_is_named_not_quoted():
 
 def test_no_secret_is_in_any_text():
     provider = oss(session_token=Secret("canary-token"))
-    error = fails(provider.held(SESSION), AuthError, no(403, "AccessDenied"))
+    error = fails(provider.abort(SESSION), AuthError, no(403, "AccessDenied"))
     request = next(provider.held(SESSION))
 
     shown = [repr(provider), str(provider), provider.url, provider.account, repr(error), str(error)]
