@@ -122,6 +122,7 @@ class Upload:
         self.pace = Pace(self.options.jobs)
         self._flight: dict[int, int] = {}
         self._sums: dict[int, int] = {}
+        self._torn: frozenset[int] = frozenset()
         self._moved = 0
         self._began: float | None = None
         self._warned_of_clock = False
@@ -258,6 +259,11 @@ class Upload:
                 match cause:
                     case SessionLost() if SessionLost not in mended:
                         mended.add(SessionLost)
+                    case IntegrityError(final=False, parts=torn) if torn and not self._torn:
+                        self._torn = torn  # and the rest of the session is sound
+                        self._flight.clear()
+                        self._emit(Restarted(str(cause)))
+                        continue
                     case IntegrityError(final=False) if IntegrityError not in mended:
                         mended.add(IntegrityError)
                         await self._abort()
@@ -357,7 +363,8 @@ class Upload:
                     return await self._run(lambda provider: provider.held(old))
 
                 try:
-                    return old, await reusable(old, past, self.source, rules, ask)
+                    sound = await reusable(old, past, self.source, rules, ask)
+                    return old, [one for one in sound if one.receipt.number not in self._torn]
                 except SessionLost as error:
                     reason = str(error)
                 except Unproved as error:
@@ -397,6 +404,7 @@ class Upload:
 
     async def _begin_anew(self, reason: str) -> None:
         self.session = None
+        self._torn = frozenset()
         self._flight.clear()
         self._sums.clear()
         self.journal.reset()

@@ -32,7 +32,7 @@ presigned URLs are passwords.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 
@@ -132,12 +132,14 @@ class AnswerLost(Unreachable):
 class IntegrityError(ChunkupError):
     """The server holds other bytes than were sent.
 
-    ``final`` says that sending them once more will not help.
+    ``final`` says that sending them once more will not help; ``parts`` are the numbers
+    of those that are wrong where the rest is sound, empty when nobody can say.
     """
 
-    def __init__(self, message: str, *, final: bool = False) -> None:
+    def __init__(self, message: str, *, final: bool = False, parts: Collection[int] = ()) -> None:
         super().__init__(message)
         self.final = final
+        self.parts = frozenset(parts)
 
 
 class OutcomeUnknown(ChunkupError):

@@ -40,7 +40,8 @@ class Rules:
     one after another. ``part_digests``: the digests of a part that ``put_part`` reads
     from its body. ``digest``: the whole file's digest that ``complete`` takes.
     ``report_every``: how many finished parts ``acknowledge`` takes at most; 0 for none.
-    ``retry_on``: statuses after which the same request is sent again.
+    ``retry_on``: statuses after which the same request is sent again, by default those
+    that pass by waiting, a CDN's and an overloaded server's among them.
     ``advised_max``: above it, ``advice`` is shown as a warning; the server decides.
     """
 
@@ -54,7 +55,7 @@ class Rules:
     part_digests: tuple[str, ...] = ()
     digest: str | None = None
     report_every: int = 0
-    retry_on: frozenset[int] = frozenset({408, 429, 500, 502, 503, 504})
+    retry_on: frozenset[int] = frozenset({408, 429, 500, 502, 503, 504, *range(520, 525), 529})
     fatal_codes: frozenset[str] = frozenset()
     """Error codes that no retry mends, whatever the status (``insufficient_quota``)."""
     advised_max: int | None = None
@@ -343,6 +344,9 @@ class Provider(ABC):
     """The vendor's own configuration file that may hold them ("~/.ossutilconfig")."""
     waits_ready: ClassVar[bool] = False
     """Whether uploads wait for ``ready`` unless told otherwise."""
+
+    lapses: ClassVar[bool] = False
+    """Whether only time ends a session there: ``abort`` forgets it on this side alone."""
 
     keeps_paths: ClassVar[bool] = False
     """Whether a file below a folder keeps its path there (``docs/a.txt`` as a key)."""

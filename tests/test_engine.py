@@ -561,6 +561,42 @@ def test_a_part_that_arrives_otherwise_twice_ends_it(kind):
         assert not studio.sandbox.unfinished()
 
 
+def losing(studio: Studio, times: int):
+    """Lose the second chunk before so many reports; each batch is reported twice."""
+
+    async def hook(request):
+        nonlocal times
+        reporting = request.method == "POST" and not is_part(request)
+        if times and reporting and b"completed_chunks" in request.content:
+            times -= 1
+            studio.sandbox.fail_chunk(studio.sandbox.unfinished()[0], 2)
+
+    return hook
+
+
+def test_of_a_session_that_lost_one_part_only_that_is_sent_again():
+    studio = Studio("twelvelabs")
+    studio.hook = losing(studio, 2)
+
+    studio.run(jobs=1)
+
+    studio.arrived()
+    assert len(studio.parts()) == 11
+    assert len(studio.told(Restarted)) == 1
+    assert studio.sandbox.seen["create"] == 1
+
+
+def test_one_that_loses_it_twice_is_given_up_for_another():
+    studio = Studio("twelvelabs")
+    studio.hook = losing(studio, 4)
+
+    studio.run(jobs=1)
+
+    studio.arrived()
+    assert len(studio.parts()) == 21
+    assert studio.sandbox.seen["create"] == 2
+
+
 def test_a_whole_that_does_not_verify_is_sent_once_more_in_a_new_session():
     studio = Studio("openai")
     studio.hook = flipping(studio, 1)

@@ -230,6 +230,11 @@ class TestWhere:
         assert one.account != other.account
         assert KEY not in one.account + repr(one)
 
+    def test_another_server_is_another_account(self):
+        one, other = made(), made(base_url="https://api.example/v1.3")
+
+        assert one.account != other.account
+
     def test_a_key_given_as_text_is_hidden_too(self):
         assert KEY not in repr(made(api_key=KEY))
 
@@ -488,6 +493,7 @@ class TestPutPart:
             play(put(provider, session), stored(f'"{digests.of("md5", b"other")}"'))
 
         assert not error.value.final
+        assert "--verify none" in str(error.value)
 
     @pytest.mark.parametrize(
         ("etag", "headers"),
@@ -604,6 +610,14 @@ class TestPutPart:
         session = opened(provider)
         with pytest.raises(Refused, match="refused 8 fresh URLs: AccessDenied Request has expired"):
             play(put(provider, session), *seven, EXPIRED)
+
+    def test_a_signature_that_never_matches_is_no_matter_of_urls(self):
+        provider = made()
+        session = opened(provider)
+        refusal = no(403, "SignatureDoesNotMatch", "look at the headers")
+
+        with pytest.raises(Refused, match="refused 2 fresh URLs: SignatureDoesNotMatch look at"):
+            play(put(provider, session), refusal, more(1), refusal)
 
     def test_a_storage_that_never_gives_an_etag_is_an_error(self):
         provider = made()
@@ -990,8 +1004,10 @@ class TestComplete:
         chunks = [{"index": 2, "status": "failed", "error": "bad\x1b[31m disk"}]
         look = status("active", uploaded_chunks=chunks, chunks_failed=1)
 
-        with pytest.raises(IntegrityError, match=r"part 2 as it came \(bad \[31m disk\)"):
+        with pytest.raises(IntegrityError, match=r"part 2 as it came \(bad \[31m disk\)") as error:
             play(made().complete(SESSION, RECEIPTS), look, look, said({}), look, look)
+
+        assert error.value.parts == {2}
 
     def test_those_that_failed_are_named_when_their_report_is_refused(self):
         chunks = [{"index": 2, "status": "failed"}]
@@ -1004,8 +1020,24 @@ class TestComplete:
     def test_so_have_those_whose_proof_is_refused(self):
         look, bad = status("active"), said({"code": "x", "message": "wrong proof"}, 400)
 
-        with pytest.raises(IntegrityError, match=r"1, 2, 3 .*wrong proof"):
+        with pytest.raises(IntegrityError, match=r"1, 2, 3 .*wrong proof") as error:
             play(made().complete(SESSION, RECEIPTS), look, look, bad, status("active"))
+
+        assert error.value.parts == {1, 2, 3}
+
+    def test_a_conflict_is_asked_about_once_more(self):
+        conflict = said({"code": "x", "message": "busy"}, 409)
+        done = status("completed")
+
+        _, result = play(made().complete(SESSION, RECEIPTS), conflict, done)
+        assert result.id == "asset1"
+
+        with pytest.raises(Refused, match="409"):
+            play(made().complete(SESSION, RECEIPTS), conflict, conflict)
+        look = status("active")
+        play(made().acknowledge(SESSION, RECEIPTS), conflict, said({}))
+        with pytest.raises(Refused, match="409"):
+            play(made().complete(SESSION, RECEIPTS), look, look, conflict, conflict)
 
     def test_a_part_that_was_lost_is_named_sent_again_and_accepted(self):
         sandbox = TwelveLabsSandbox()
@@ -1173,6 +1205,7 @@ class TestCleanUp:
         assert found[0].file.size == 25
         assert found[0].part_size == 10
         assert found[0].expires_at == NOW + 60
+        assert found[0].extra["created_at"] == str(int(NOW))
 
     def test_listing_ends(self):
         _, found = play(made().list_open(), self.listed(1, 9, "a"), self.listed(2, 9))

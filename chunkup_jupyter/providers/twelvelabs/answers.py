@@ -55,7 +55,10 @@ def compared(response: Response, etag: str, body: Body, doing: str) -> str:
     if ours is None or encrypted or customer or not re.fullmatch(r"[0-9a-fA-F]{32}", etag):
         return ""
     if etag.lower() != ours:
-        raise IntegrityError(f"{doing}: the storage received other bytes than were sent")
+        raise IntegrityError(
+            f"{doing}: the storage received other bytes than were sent, by its ETag; if its "
+            "ETags are no MD5, --verify none does not compare them"
+        )
     return f"md5:{ours}"
 
 

@@ -11,7 +11,7 @@ from ...errors import Refused, SessionLost
 from ...model import FileInfo, Flow, PartReceipt, Session
 from ...plan import count
 from ...wire import Response, encoded
-from .answers import identifier, integer, objects, pages_of
+from .answers import identifier, instant, integer, objects, pages_of
 from .calls import Calls
 
 PAGE = 50  # items on a page, the most there are; spec, GET …/multipart-uploads
@@ -46,7 +46,10 @@ class Sessions(Calls):
     """Sessions asked about, listed, reported to."""
 
     def list_open(self) -> Flow[Sequence[Session]]:
-        """List unfinished sessions. The server tells neither their file's name nor asset."""
+        """List unfinished sessions. The server tells neither their file's name nor asset.
+
+        ``extra`` holds ``created_at`` in Unix seconds where the server does tell.
+        """
         found: dict[str, Session] = {}
         for page in range(1, _MOST_PAGES + 1):
             path = f"{UPLOADS}?page={page}&page_limit={PAGE}"
@@ -57,6 +60,8 @@ class Sessions(Calls):
                 total = integer(each, "total_size", 1, 1 << 60)
                 size = integer(each, "chunk_size", 1, 1 << 50)
                 extra = {"status": clean(each.get("status", ""), 20)}
+                if each.get("created_at") is not None:
+                    extra["created_at"] = str(int(instant(each["created_at"], 0)))
                 found[upload_id] = Session(
                     upload_id, FileInfo("", total), size, extra, self._expiry(each)
                 )
@@ -77,7 +82,7 @@ class Sessions(Calls):
                 for each in batch
             ]
         }
-        response = yield self._request("POST", path_of(session), body)
+        response = yield from self._call("POST", path_of(session), body)
         if response.status in (404, 410):
             raise lost(session)
         return response

@@ -47,6 +47,7 @@ class Settings(Provider):
         Need("base_url", ("TWELVELABS_BASE_URL",), secret=False, required=False),
     )
     waits_ready: ClassVar[bool] = True
+    lapses: ClassVar[bool] = True  # no call is documented; SDK and spec have none
 
     rules: Rules = RULES
     type: str = option("", help="what the file is", choices=TYPES)
@@ -111,8 +112,10 @@ class Settings(Provider):
 
     @property
     def account(self) -> str:
-        """The key's identity."""
-        return self.api_key.identity()
+        """Which key, and whose server unless it is TwelveLabs' own."""
+        usual = type(self).__dataclass_fields__["base_url"].default
+        there = "" if self.base_url == usual else f"{self.base_url} "
+        return there + self.api_key.identity()
 
     @property
     def kind(self) -> str:

@@ -94,7 +94,9 @@ class Uploads(Urls, Assets):
         key = session.upload_id, part.number
         headers = allowed(json.loads(session.extra.get("upload_headers", "null")))
         doing = f"part {part.number}"
-        for _ in range(_TRIES):
+        tried = mismatches = 0
+        while tried < _TRIES:
+            tried += 1
             yield from self._more_urls(session, part.number)
             grant = self._urls.pop(key)  # "can be used once" (spec): never tried by a second flow
             response = yield Request(
@@ -105,7 +107,9 @@ class Uploads(Urls, Assets):
                 public_only=not is_loopback(self.base_url),
             )
             etag = etag_of(response)
-            if not worth_a_fresh_url(response, etag):
+            mismatches += problem(response)[0] == "SignatureDoesNotMatch"
+            # Twice to fresh URLs: our headers are wrong, or somebody changes them.
+            if mismatches == 2 or not worth_a_fresh_url(response, etag):
                 break
         code, message = problem(response)
         host = response.host or "the storage"
@@ -113,7 +117,7 @@ class Uploads(Urls, Assets):
             raise SessionLost(f"{doing}: TwelveLabs' storage no longer knows this upload")
         if response.status == 403:
             raise Refused(
-                f"{doing}: {host} refused {_TRIES} fresh URLs: {code} {message}".rstrip(": "),
+                f"{doing}: {host} refused {tried} fresh URLs: {code} {message}".rstrip(": "),
                 status=403,
                 code=code,
                 request_id=request_id(response),
@@ -122,7 +126,7 @@ class Uploads(Urls, Assets):
         expect(response, doing=doing)
         if not etag:
             raise ProtocolError(
-                f"{doing}: {host} answered {response.status} without an ETag, {_TRIES} times",
+                f"{doing}: {host} answered {response.status} without an ETag, {tried} times",
                 status=response.status,
                 host=response.host,
             )
@@ -213,7 +217,8 @@ def _resend(numbers: set[int], why: str) -> IntegrityError:
     named = ", ".join(str(number) for number in sorted(numbers)[:20])
     more = f" and {len(numbers) - 20} more" if len(numbers) > 20 else ""
     said = f" ({why})" if why else ""
-    return IntegrityError(f"TwelveLabs does not accept part {named}{more} as it came{said}")
+    text = f"TwelveLabs does not accept part {named}{more} as it came{said}"
+    return IntegrityError(text, parts=numbers)
 
 
 def _batches(receipts: Sequence[PartReceipt]) -> Iterator[Sequence[PartReceipt]]:
