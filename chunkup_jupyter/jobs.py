@@ -5,30 +5,26 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-import shlex
 import threading
 import time
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from . import background, nested, reuse
-from .by_hand import perform
-from .engine import Options, Upload
-from .errors import ChunkupError, InvalidUpload, UploadCancelled, UploadInterrupted
+from .engine import Options
+from .errors import ChunkupError, InvalidUpload, UploadInterrupted
 from .events import Event, Listener, Meter, Progress, State
-from .journal import Entry, Key, Ledger, open_journal
-from .model import Provider, Result, Session
-from .orders import Order, open_for, place, plan_for, words_of
+from .journal import MemoryLines
+from .model import Provider, Session
+from .orders import Order, open_for, place, plan_for
 from .plan import Plan
 from .results import UploadResult
-from .sources import Source
+from .run import Run
 from .transport import Policy
 from .wire import Client as Wire
-from .wire import HttpClient
 
 _jobs: dict[int, Job] = {}
 _numbers = itertools.count(1)
@@ -142,7 +138,8 @@ def plan_of(order: Order) -> Plan:
     opened = open_for(order)
     try:
         found = plan_for(order, opened)
-        earlier = earlier_of(order, opened)
+        provider = order.provider.for_file(opened.info)
+        earlier = reuse.earlier(order, opened.info.size, provider)
         if earlier and not opened.in_order:
             known = background.submit(reuse.match(opened, earlier)).result()
             if known is not None:
@@ -150,15 +147,6 @@ def plan_of(order: Order) -> Plan:
         return found
     finally:
         opened.close()
-
-
-def earlier_of(order: Order, source: Source) -> Sequence[Entry]:
-    """Return the uploads in history that may have been of these bytes, to this place."""
-    if order.state is None or order.sandbox:
-        return ()
-    provider, entries = order.provider.for_file(source.info), Ledger(order.state).entries()
-    size = source.info.size
-    return reuse.candidates(entries, provider.url, provider.account, size, time.time())
 
 
 def list_jobs() -> list[Job]:
@@ -185,18 +173,15 @@ class Job:
         lent: Wire | None = None,
     ) -> None:
         self.id = next(_numbers)
-        self._order = order
-        self._nested = nested
-        self._own_client = client
-        self._lent = lent  # connections shared with others, who close them; used once
-        self._loop = background.loop()
-        self._listeners = list(listeners)
-        self._lock = threading.Lock()
-        self._task: asyncio.Task[Result] | None = None
-        self._wanted = ""
         self.meter = Meter()
         self.started_at = time.time()
-        self._begin(order.options)
+        self._order = order
+        self._nested = nested
+        self._client = client
+        self._memory = MemoryLines()
+        self._lock = threading.Lock()
+        self._listeners: list[Listener] = [self._measure, *listeners]
+        self._begin(order.options, lent)
         _remember(self)
 
     # what it is
@@ -204,12 +189,12 @@ class Job:
     @property
     def name(self) -> str:
         """The file's name at the provider."""
-        return self._upload.source.info.name
+        return self._run.upload.source.info.name
 
     @property
     def target(self) -> str:
         """Where the file goes, without secrets."""
-        return self._upload.provider.url
+        return self._run.upload.provider.url
 
     @property
     def title(self) -> str:
@@ -224,12 +209,12 @@ class Job:
     @property
     def plan(self) -> Plan:
         """What was planned."""
-        return self._plan
+        return self._run.plan
 
     @property
     def progress(self) -> Progress:
         """The running total."""
-        return self._upload.progress
+        return self._run.upload.progress
 
     @property
     def state(self) -> State:
@@ -239,32 +224,29 @@ class Job:
     @property
     def error(self) -> BaseException | None:
         """What ended it, None while it runs and when it succeeded."""
-        if not self._done.done():
+        if not self._run.done.done():
             return None
-        return self._done.exception()
+        return self._run.done.exception()
 
     @property
     def session(self) -> Session | None:
         """The server's open upload, None before there is one."""
-        return self._upload.session
+        return self._run.upload.session
 
     @property
     def numbers_done(self) -> frozenset[int]:
         """The numbers of the parts that are there, for a view that comes late."""
-        return frozenset(self._upload._sums)
+        return frozenset(self._run.upload._sums)
 
     @property
     def jobs(self) -> int:
         """How many parts may be in the air now."""
-        return self._upload.pace.limit
+        return self._run.upload.pace.limit
 
     @property
     def line(self) -> str:
         """The arguments of ``%chunkup`` that continue this upload; "" when it has none."""
-        spelled = self._upload.source.spelled
-        if not spelled:
-            return ""
-        return " ".join([shlex.quote(spelled), *words_of(self._order)])
+        return self._run.line
 
     def __repr__(self) -> str:
         progress = self.progress
@@ -276,7 +258,7 @@ class Job:
 
     def done(self) -> bool:
         """Say whether it has ended, one way or another."""
-        return self._done.done()
+        return self._run.done.done()
 
     def result(self, timeout: float | None = None) -> UploadResult:
         """Wait and return the result.
@@ -284,7 +266,7 @@ class Job:
         Raises what ended the upload; ``TimeoutError`` after ``timeout`` seconds (the
         upload goes on); ``UploadInterrupted`` when interrupted, having stopped it.
         """
-        if background.on_loop() and not self._done.done():
+        if background.on_loop() and not self._run.done.done():
             raise RuntimeError("waiting for a job on the background thread would never end")
         self._refuse_to_wait(awaiting=False)
         deadline = None if timeout is None else time.monotonic() + timeout
@@ -294,20 +276,19 @@ class Job:
             while not self.settle(_BEAT if deadline is None else min(_BEAT, _left(deadline))):
                 if deadline is not None and not _left(deadline):
                     raise TimeoutError(f"{self.name} is still on its way; it goes on")
-            return self._done.result()
+            return self._run.done.result()
         except UploadInterrupted:
             raise
         except KeyboardInterrupt:
-            self.stop()
-            self.settle(2.0)
-            raise self._interrupted() from None
+            self._halt()
+            raise self._run.interrupted() from None
 
     def __await__(self) -> Generator[Any, None, UploadResult]:
         return self._wait().__await__()
 
     def _refuse_to_wait(self, *, awaiting: bool) -> None:
         """Raise when the bytes come through the thread that is about to wait for them."""
-        refuses = getattr(self._upload.source, "refuses_to_wait", None)
+        refuses = getattr(self._run.upload.source, "refuses_to_wait", None)
         here = threading.current_thread() is threading.main_thread()
         if refuses is None or not here or self.state.ended:
             return
@@ -319,23 +300,31 @@ class Job:
         try:
             # A heartbeat: a kernel's interrupt wakes a sleeping cell, not one that
             # awaits another thread's future (measured: seconds late).
-            while not self._done.done():  # noqa: ASYNC110
+            while not self._run.done.done():  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         except asyncio.CancelledError:
             self.stop()
             raise
-        return self._done.result()
+        return self._run.done.result()
+
+    def _halt(self) -> None:
+        """Stop, and wait for it a little; a second interrupt only ends the waiting."""
+        try:
+            self.stop()
+            self.settle(2.0)
+        except KeyboardInterrupt:
+            self.stop()
 
     async def ended(self) -> None:
         """Wait for the end, whatever it is; stops nothing when cancelled."""
         loop, over = asyncio.get_running_loop(), asyncio.Event()
-        self._done.add_done_callback(lambda _: loop.call_soon_threadsafe(over.set))
+        self._run.done.add_done_callback(lambda _: loop.call_soon_threadsafe(over.set))
         await over.wait()
 
     def settle(self, timeout: float) -> bool:
         """Wait up to ``timeout`` seconds for the end, whatever it is; say whether it came."""
         try:
-            self._done.exception(timeout)
+            self._run.done.exception(timeout)
         except TimeoutError:
             return False
         return True
@@ -346,11 +335,11 @@ class Job:
         """Call ``listener(event, progress)`` on the background thread; return its end."""
         with self._lock:
             self._listeners.append(listener)
-            self._upload.listeners.append(listener)
+            self._run.upload.listeners.append(listener)
 
         def unsubscribe() -> None:
             with self._lock:
-                for known in (self._listeners, self._upload.listeners):
+                for known in (self._listeners, self._run.upload.listeners):
                     if listener in known:
                         known.remove(listener)
 
@@ -358,194 +347,42 @@ class Job:
 
     def pause(self) -> None:
         """Take no new part; those in flight finish."""
-        self._loop.call_soon_threadsafe(self._upload.pause)
+        self._run.pause()
 
     def resume(self) -> None:
         """Go on after ``pause``; begin again, resuming, after a stop or a failure."""
         if self.done() and self.state in (State.STOPPED, State.FAILED):
             self._begin(replace(self._order.options, fresh=False))
         else:
-            self._loop.call_soon_threadsafe(self._upload.resume)
+            self._run.resume()
 
     def stop(self) -> None:
         """Drop the parts in flight, keep session and journal: the same line resumes it."""
-        self._end("stop")
+        self._run.end("stop")
 
     def cancel(self) -> None:
         """Drop the parts in flight, make the server forget the session, delete the journal."""
         if self.done() and self.state in (State.STOPPED, State.FAILED):
             self._begin(replace(self._order.options, fresh=False))
-        self._end("cancel")
+        self._run.end("cancel")
 
-    def _end(self, wanted: str) -> None:
-        with self._lock:
-            self._wanted = wanted
-
-        def end() -> None:
-            if wanted == "cancel":
-                self._upload.cancel()
-            if self._task is not None:
-                self._task.cancel()
-
-        self._loop.call_soon_threadsafe(end)
-
-    # the course of things
-
-    def _begin(self, options: Options) -> None:
-        order = self._order
-        source = open_for(order)
-        try:
-            self._plan = plan_for(order, source)
-            provider = order.provider.for_file(source.info)
-            journal = open_journal(
-                order.state,
-                Key(provider.url, provider.account, source.identity),
-                source={
-                    "spelled": source.spelled,
-                    "name": source.info.name,
-                    "size": source.info.size,
-                    "fingerprint": source.info.fingerprint,
-                    "words": words_of(order),
-                },
-            )
-        except BaseException:
-            source.close()
-            raise
-        self._wanted = ""
-        self._task = None
-        self._same_as = ""
-        self._earlier: Sequence[Entry] = ()
-        self._done: Future[UploadResult] = Future()
-        lent, self._lent = self._lent, None
-        self._own = HttpClient(ca_bundle=order.asked.ca_bundle, client=self._own_client)
-        self._client: Wire = lent or self._own
-        self._upload = Upload(
-            source=source,
-            provider=provider,
+    def _begin(self, options: Options, lent: Wire | None = None) -> None:
+        """Begin a run; ``lent`` are connections shared with others, who close them."""
+        self._run = Run(
+            self._order,
+            options,
+            self._listeners,
+            memory=self._memory,
             client=self._client,
-            journal=journal,
-            options=options,
-            policy=order.asked.policy or Policy(),
-            listeners=[self._measure, *self._listeners],
-            refresh=self._refresh,
-            finished=self._record,
-            known=self._known,
-            warnings=self._plan.warnings,
-            terms=provider.terms
-            | ({"media_type": order.asked.media_type} if order.asked.media_type else {}),
+            lent=lent,
         )
         if self._nested:
-            nested.run(self._live())
+            nested.run(self._run.live())
         else:
-            background.submit(self._live())
-
-    async def _live(self) -> None:
-        upload = self._upload
-        task = asyncio.create_task(upload.run())
-        await asyncio.sleep(0)  # a task cancelled before its first step would tidy nothing up
-        self._task = task
-        if self._wanted:  # asked to end before it began
-            if self._wanted == "cancel":  # its own turn on the loop may come after the task's
-                upload.cancel()
-            task.cancel()
-        outcome: UploadResult | BaseException
-        try:
-            outcome = self._result_of(await task)
-        except asyncio.CancelledError:
-            cancelled = upload.progress.state is State.CANCELLED
-            outcome = self._cancelled() if cancelled else self._interrupted()
-        except BaseException as error:
-            outcome = error
-            if isinstance(error, ChunkupError) and self.line:
-                error.add_note(f"To go on: %chunkup {self.line}")
-        try:  # whoever waits finds every socket and file closed
-            upload.source.close()
-            await self._own.close()
-        finally:
-            if isinstance(outcome, UploadResult):
-                self._done.set_result(outcome)
-            else:
-                self._done.set_exception(outcome)
-
-    async def _refresh(self) -> Provider | None:
-        fresh = await asyncio.to_thread(self._order.refresh)
-        return None if fresh is None else fresh.for_file(self._upload.source.info)
+            background.submit(self._run.live())
 
     def _measure(self, event: Event, progress: Progress) -> None:
         self.meter.feed(time.monotonic(), progress.sent - progress.reused)
-
-    async def _known(self, upload: Upload) -> Result | None:
-        """Offer what history knows of these bytes, or take it when that was asked for."""
-        self._earlier = earlier_of(self._order, upload.source)
-        found = await reuse.settle(upload, self._earlier, reuse=self._order.asked.reuse)
-        if found is not None:
-            upload.ready, self._same_as = True, found.id
-        return found
-
-    def _record(self, result: Result) -> None:
-        """Write the finished upload into the ledger; trouble with it never fails an upload."""
-        if self._order.state is None or self._order.sandbox:
-            return
-        known = reuse.with_checksum(self._earlier, self._upload.checksum)
-        self._same_as = "" if known is None else known.id
-        made = self._result_of(result)
-        Ledger(self._order.state).add(
-            Entry(
-                when=time.time(),
-                name=made.name,
-                size=made.size,
-                target=made.target,
-                provider=made.provider,
-                account=self._order.provider.account,
-                id=made.id,
-                checksum=self._upload.checksum,
-                verified=made.verified,
-                expires_at=made.expires_at,
-                elapsed=made.elapsed,
-                parts=made.parts,
-                url=made.url,
-            )
-        )
-
-    def _result_of(self, result: Result) -> UploadResult:
-        progress = self._upload.progress
-        elapsed = max(1e-6, time.time() - (progress.started_at or self.started_at))
-        return UploadResult(
-            id=result.id,
-            provider=self.title,
-            target=self._upload.provider.url,
-            name=self.name,
-            size=progress.total,
-            parts=progress.parts,
-            reused=progress.parts_reused,
-            retries=progress.retries,
-            elapsed=elapsed,
-            rate=(progress.total - progress.reused) / elapsed if progress.parts else 0.0,
-            status="ready" if self._upload.ready else "processing",
-            url=result.url,
-            verified=result.verified,
-            expires_at=result.expires_at,
-            sandbox=self.sandbox,
-            same_as=self._same_as,
-            raw=result.raw,
-            _provider=self._upload.provider,
-            _perform=partial(perform, ca_bundle=self._order.asked.ca_bundle),
-        )
-
-    def _interrupted(self) -> UploadInterrupted:
-        progress = self.progress
-        text = f"stopped at {progress.percent} %; "
-        text += (
-            f"{progress.parts_done} of {progress.parts} parts are kept"
-            if (progress.parts)
-            else "nothing was sent yet"
-        )
-        if self.line:
-            text += f". To go on: %chunkup {self.line}"
-        return UploadInterrupted(text)
-
-    def _cancelled(self) -> UploadCancelled:
-        return UploadCancelled(f"{self.name}: cancelled; nothing of it is kept")
 
 
 def _left(deadline: float) -> float:
@@ -563,8 +400,8 @@ def _forked() -> None:
     """In a forked child: the uploads go on in the parent, and nobody waits for them here."""
     for job in _jobs.values():
         if not job.done():
-            job._done = Future()
-            job._done.set_exception(
+            job._run.done = Future()
+            job._run.done.set_exception(
                 ChunkupError(f"{job.name} is uploaded by the process this one was forked from")
             )
     _jobs.clear()

@@ -72,9 +72,10 @@ def open_journal(
     key: Key,
     *,
     source: Mapping[str, Any] | None = None,
+    memory: MemoryLines | None = None,
     system: System | None = None,
 ) -> Journal:
-    """Return the journal of one upload, locked; ``folder`` None keeps it in memory only.
+    """Return the journal of one upload, locked; ``folder`` None keeps it in ``memory`` only.
 
     ``source`` is what a new journal says about its source (``spelled``, ``name``,
     ``size``, ``fingerprint``, …): plain JSON values that ``Past.source`` gives back.
@@ -83,15 +84,16 @@ def open_journal(
     Raises:
         AlreadyUploading: another process, or another job of this one, has it.
     """
+    memory = memory or MemoryLines()
     if folder is None:
-        return Journal(MemoryLines(), key, source=source)
+        return Journal(memory, key, source=source)
     journals = folder / "journals"
     lock = Lock(journals / f"{key.id}.lock")
     try:
         private_folder(folder)
         lock.acquire(f"{(source or {}).get('name') or 'this file'} to {key.target}")
     except OSError as error:
-        return Journal(MemoryLines(), key, source=source, problem=_cannot_write(error))
+        return Journal(memory, key, source=source, problem=_cannot_write(error))
     lines = FileLines(journals / f"{key.id}.jsonl", system)
     try:
         with contextlib.suppress(OSError):
@@ -206,8 +208,12 @@ class Journal:
             if reading.trouble:
                 self._set_aside(reading)
                 return
-            self._known, self._begun = reading.known, True
-            if reading.intact < len(data):
+            self._known, self._begun = reading.known, reading.known.session is not None
+            if not self._begun:
+                # Nothing to go on with: the next line begins the file anew, and it says
+                # of the source what is said today.
+                self._known.source = self._source or self._known.source
+            elif reading.intact < len(data):
                 self._lines.truncate(reading.intact)
         except Foreign as error:
             self._set_aside(Reading(Known({}), 0, f"is not ours ({error.strerror})"))

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import atexit
 import dataclasses
+import functools
 import os
 import shlex
+import shutil
+import tempfile
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -79,7 +84,7 @@ class Asked:
     def folder(self) -> Path | None:
         """Return where the journal lives, None for memory only."""
         if self.state == "default":
-            return default_folder()
+            return _sandbox_state() if self.sandbox else default_folder()
         return None if self.state is None else Path(self.state)
 
 
@@ -270,7 +275,9 @@ def open_sandbox(scheme: str, **limits: Any) -> Any:
                 kind = load(scheme)
             except KeyError:
                 raise InvalidUpload(f"{scheme} has no sandbox") from None
-            _sandboxes[scheme] = serve(kind(store=Store.on_disk()))
+            store = Store.on_disk()
+            _at_exit(store.close)
+            _sandboxes[scheme] = serve(kind(store=store))
         served = _sandboxes[scheme]
     try:
         sizes = {n: parse_size(v) if isinstance(v, str) else v for n, v in limits.items()}
@@ -280,3 +287,17 @@ def open_sandbox(scheme: str, **limits: Any) -> Any:
     except ValueError as error:
         raise InvalidUpload(f"{scheme}'s sandbox: {error}") from None
     return served
+
+
+@functools.cache
+def _sandbox_state() -> Path:
+    """Return where the journals of sandbox uploads are: nobody can go on with them later."""
+    folder = tempfile.mkdtemp(prefix="chunkup-sandbox-state-")
+    _at_exit(partial(shutil.rmtree, folder, ignore_errors=True))
+    return Path(folder)
+
+
+def _at_exit(call: Callable[[], object]) -> None:
+    """Call this when the process ends; a forked child that ends is another."""
+    process = os.getpid()
+    atexit.register(lambda: os.getpid() == process and call())

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import replace
 
 from . import units
 from .engine import Upload
 from .events import Waiting, Warned
-from .journal import Entry
-from .model import Result
+from .journal import Entry, Ledger
+from .model import Provider, Result
+from .orders import Order
 from .sources import Source, digest_of
 
 AT_ONCE = 1 << 30  # bytes that are read through before an upload only to say so: about a second
 MARGIN = 120.0  # seconds a file must still live to be worth having
+
+
+def earlier(order: Order, size: int, provider: Provider) -> Sequence[Entry]:
+    """Return the uploads in history that may have been of these bytes, to this place."""
+    if order.state is None or order.sandbox:
+        return ()
+    entries = Ledger(order.state).entries()
+    return candidates(entries, provider.url, provider.account, size, time.time())
 
 
 def candidates(

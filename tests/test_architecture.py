@@ -74,10 +74,9 @@ MAY_IMPORT = {
         "model plan errors secrets units engine providers credentials sources journal pace "
         "transport sandbox sandbox/server"
     ),
-    "jobs": (
-        f"{PURE} transport engine journal background results orders by_hand nested reuse sources"
-    ),
-    "reuse": "events model units engine journal sources",
+    "reuse": "events model units engine journal sources orders",
+    "run": f"{PURE} transport engine journal background results orders by_hand reuse",
+    "jobs": f"{PURE} transport engine journal background results orders nested reuse run",
     "batch": "errors events plan remote choosing background results orders jobs wire",
     "conformance": f"{PURE} engine transport journal sources sandbox sandbox/*",
     "ui/*": (

@@ -157,6 +157,41 @@ def test_an_interrupt_stops_it_within_two_seconds_and_it_goes_on_later(tmp_path,
     place.arrived(random_bytes(8 * PART))
 
 
+def test_a_second_interrupt_ends_only_the_waiting(place, tmp_path, monkeypatch):
+    """Whoever is impatient is told the same, and can go on just as well."""
+    path = tmp_path / "file.bin"
+    path.write_bytes(random_bytes(8 * PART))
+    job = hanging(place, source=path, state=tmp_path / "state")
+    waits = []
+
+    def impatient(timeout):
+        waits.append(timeout)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(job, "settle", impatient)
+        with pytest.raises(errors.UploadInterrupted, match=r"3 of 8 parts are kept.*%chunkup"):
+            job.result()
+
+    assert len(waits) == 2
+    assert job.settle(2)
+    assert job.state is State.STOPPED
+    place.strike()
+    assert place.start(path, state=tmp_path / "state").result(30).reused == 3
+
+
+def test_without_a_journal_the_same_job_goes_on_where_it_stopped(place):
+    job = hanging(place)
+    job.stop()
+    assert job.settle(2)
+    place.strike()
+
+    job.resume()
+
+    assert job.result(30).reused == 3
+    assert not place.sandbox.unfinished()
+
+
 def test_a_cancelled_cell_stops_it(place):
     async def cell():
         job = hanging(place)
@@ -198,7 +233,7 @@ def test_a_cancel_stays_one_though_the_loop_hears_of_it_late(place, monkeypatch)
     with monkeypatch.context() as patched:
         patched.setattr(background, "submit", held.append)
         job = place.start(random_bytes())
-    patched.setattr(job, "_loop", Deaf())
+    patched.setattr(job._run, "_loop", Deaf())
     job.cancel()
 
     background.submit(held[0])

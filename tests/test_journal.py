@@ -109,6 +109,21 @@ def test_a_restart_forgets_the_old_session_and_says_what_the_file_is_now(folder:
     assert past.source == changed
 
 
+def test_where_no_session_came_about_todays_words_count(folder: Path) -> None:
+    """A first try with the wrong key must not be what a later one is resumed by."""
+    before = open_journal(folder, KEY, source={**SOURCE, "words": ["--key-env WRONG"]})
+    record(before, Creating())
+    before.close()
+
+    after = open_journal(folder, KEY, source={**SOURCE, "words": ["--key-env RIGHT"]})
+    record(after, Creating(), Started(SESSION), part(1))
+    after.close()
+    (one,) = unfinished(folder)
+
+    assert one.source["words"] == ["--key-env RIGHT"]
+    assert (one.session, one.numbers) == (SESSION, {1})
+
+
 def test_another_session_does_not_inherit_parts(folder: Path) -> None:
     before = open_journal(folder, KEY)
     record(before, Started(SESSION), part(1), Started(SESSION))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -90,3 +94,58 @@ def test_terms_are_what_a_session_settles() -> None:
     made = order("oss://my-bucket/key", storage_class="IA", acl="private", meta={"a": "b"})
 
     assert made.provider.terms == {"storage_class": "IA", "meta": {"a": "b"}}
+
+
+# -- a sandbox's uploads end with its process
+
+LEFT = """
+import os, sys, threading
+from chunkup_jupyter import start
+from chunkup_jupyter.journal import unfinished
+from chunkup_jupyter.orders import open_sandbox
+from chunkup_jupyter.sandbox.faults import Fault, On
+served = open_sandbox("oss")
+served.sandbox.script = (On(Fault.STALL, method="PUT", path="partNumber", nth=3, times=0),)
+two = threading.Event()
+def listen(event, progress):
+    if progress.parts_done == 2:
+        two.set()
+job = start("big.bin", "oss://bucket/key", sandbox=True, part_size="100K", jobs=1,
+            listeners=[listen])
+assert two.wait(20)
+job.stop()
+assert job.settle(10)
+assert unfinished() == []
+served.sandbox.script = ()
+print(start("big.bin", "oss://bucket/key", sandbox=True, part_size="100K").result(20).reused)
+again = start("big.bin", "oss://bucket/other", sandbox=True)
+again.stop()
+again.settle(10)
+if child := os.fork():
+    os.waitpid(child, 0)
+    assert served.sandbox.store.root.is_dir()
+"""
+
+
+def test_a_sandboxs_uploads_go_on_in_their_process_and_leave_nothing_behind(tmp_path: Path) -> None:
+    """Its server is gone with the process, so nobody could go on with them afterwards."""
+    (tmp_path / "big.bin").write_bytes(bytes(400 << 10))
+    (tmp_path / "temporary").mkdir()
+    env = {
+        **os.environ,
+        "CHUNKUP_STATE": str(tmp_path / "state"),
+        "TMPDIR": str(tmp_path / "temporary"),
+    }
+
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore::DeprecationWarning", "-c", LEFT],
+        cwd=tmp_path,
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+    assert (done.stdout, done.stderr) == ("2\n", "")
+    assert not list((tmp_path / "temporary").iterdir())
+    assert not (tmp_path / "state").exists()

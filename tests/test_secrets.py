@@ -139,8 +139,8 @@ def test_no_key_shows_whatever_happens(place, everything, tmp_path, verb, troubl
         shown += told_by(error)
     else:
         shown += [repr(result), str(result.to_dict()), result.next(), repr(vars(result))]
-    shown += [repr(job), repr(vars(job)), job.line, repr(job.plan), repr(job._upload)]
-    shown += [repr(job._order), repr(vars(job._order)), repr(vars(job._upload))]
+    shown += [repr(job), repr(vars(job)), job.line, repr(job.plan), repr(vars(job._run))]
+    shown += [repr(job._order), repr(vars(job._order)), repr(vars(job._run.upload))]
     shown += events + everything.said + list(capfd.readouterr())
     for file in (tmp_path / "state").rglob("*"):
         if file.is_file():
