@@ -57,6 +57,14 @@ def binary(n: int) -> str:
     return size(n)
 
 
+def written(n: int) -> str:
+    """Return bytes as they are written on a line, for ``parse_size``: ``16M``, or digits."""
+    for unit in "GMK":
+        if n >= _SIZE[unit] and n % _SIZE[unit] == 0:
+            return f"{n // _SIZE[unit]}{unit}"
+    return str(n)
+
+
 def rate(n: float) -> str:
     """Return bytes a second for a reader: ``38 MB/s``."""
     return f"{size(n)}/s"

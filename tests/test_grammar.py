@@ -6,8 +6,10 @@ import dataclasses
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from chunkup_jupyter import providers
+from chunkup_jupyter import providers, units
 from chunkup_jupyter.model import Provider, option
 from chunkup_jupyter.ui import options, parsers
 from chunkup_jupyter.ui.grammar import BadLine, HelpAsked, Line, parse, words
@@ -274,6 +276,12 @@ def test_a_broken_plugin_does_not_take_the_help_away(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(providers, "load", load)
 
     assert "openai:" in parsers.help_text()
+
+
+@given(st.integers(1, 1 << 40) | st.integers(1, 1 << 20).map(lambda n: n << 10))
+def test_a_size_is_told_again_as_it_is_written(size: int) -> None:
+    assert units.parse_size(units.written(size)) == size
+    assert parse("a openai:batch --part-size 4M").arguments()["part_size"] == "4M"
 
 
 def test_what_start_takes_is_what_the_line_gives() -> None:

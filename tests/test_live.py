@@ -22,6 +22,7 @@ from chunkup_jupyter.errors import (
     Refused,
     SomeFailed,
     Unreachable,
+    UploadCancelled,
 )
 from chunkup_jupyter.events import (
     Cancelled,
@@ -371,6 +372,16 @@ class Results(list[Exception]):
     def __init__(self, failed: dict[str, Exception]) -> None:
         super().__init__(failed.values())
         self.failed = failed
+
+
+def test_what_the_user_cancelled_is_told_in_one_line() -> None:
+    job, error = a_job(), UploadCancelled("cancelled")
+
+    screen = trouble.screen(error, job, bound=("_chunkup",))
+    html = Tags(cards.ended_html(job, after(Cancelled(), start=midway()), Story())).text
+
+    assert screen == "Cancelled: train.jsonl; nothing of it is kept   (the job is in _chunkup)"
+    assert "of 10 parts" not in html
 
 
 def test_debug_adds_the_traceback() -> None:

@@ -44,7 +44,7 @@ class Quiet:
 
 
 class Bar:
-    """One total bar on standard error: bytes, rate, time left, parts, retries, state."""
+    """One total bar: bytes, rate, time left, state, parts, retries; on standard error by default."""
 
     shows_result = False
 
@@ -116,7 +116,8 @@ class Bar:
     def _draw(self, progress: Progress | None, *, force: bool = False) -> None:
         if progress is None:
             return
-        said = [words.headline(progress), *words.parts(progress)]
+        # The percentage stands there already.
+        said = [words.headline(progress).partition(":")[0], *words.parts(progress)]
         text = " · ".join([*said, words.shown(progress.note, 60)] if progress.note else said)
         self._bar.set_postfix_str(text, refresh=False)
         # tqdm draws when enough time has passed; a change of state is drawn at once.
@@ -204,8 +205,9 @@ def choose(progress: str, shell: Any = None, *, detached: bool = False) -> View:
                 return _live(detached)
         case "html":
             return _live(detached)
-    # A kernel's streams say that they are no terminal, yet they can redraw a line.
-    return Bar() if kernel or _can_redraw(sys.stderr) else Log()
+    if kernel:  # its streams say that they are no terminal, yet they can redraw a line
+        return Bar(sys.stdout)  # front ends paint standard error red
+    return Bar() if _can_redraw(sys.stderr) else Log()
 
 
 def _live(detached: bool) -> View:

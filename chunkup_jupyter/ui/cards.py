@@ -11,7 +11,6 @@ from html import escape
 from typing import Any
 
 from .. import units
-from ..errors import UploadInterrupted
 from ..events import Progress, State
 from ..plan import Plan
 from . import trouble, words
@@ -22,7 +21,6 @@ MONO = "font-family:var(--jp-code-font-family,ui-monospace,monospace)"
 SIZE = "font-size:var(--jp-ui-font-size1,13px)"
 INK = "color:var(--jp-ui-font-color1,inherit)"
 MUTED = "color:var(--jp-ui-font-color2,inherit)"
-FAINT = "color:var(--jp-ui-font-color3,inherit)"
 LINE = "var(--jp-border-color2,rgba(128,128,128,.35))"
 TRACK = "var(--jp-layout-color2,rgba(128,128,128,.28))"
 BRAND = "var(--jp-brand-color1,#1976d2)"
@@ -84,7 +82,9 @@ def result_html(result: Any) -> str:
     return table(_title("✓", GOOD, result.name, result.target) + pill(result.sandbox), rows)
 
 
-def progress_html(progress: Progress, *, name: str = "", target: str = "") -> str:
+def progress_html(
+    progress: Progress, *, name: str = "", target: str = "", sandbox: bool = False
+) -> str:
     """Return where an upload is, as a table."""
     rows = [("State", escape(words.headline(progress)))]
     if progress.parts:
@@ -98,7 +98,7 @@ def progress_html(progress: Progress, *, name: str = "", target: str = "") -> st
     if progress.error is not None:
         rows.append(("Why", escape(words.shown(progress.error))))
     mark, colour = _MARKS.get(progress.state, ("▸", BRAND))
-    return table(_title(mark, colour, name or "Progress", target), rows)
+    return table(_title(mark, colour, name or "Progress", target) + pill(sandbox), rows)
 
 
 def job_html(job: Any) -> str:
@@ -117,8 +117,7 @@ def ended_html(job: Any, progress: Progress, story: Story | None, *, brief: bool
             return _completed(job, progress, story)
         case State.FAILED | State.STOPPED | State.CANCELLED:
             return _stopped(job, progress, story, brief)
-    html = progress_html(progress, name=job.name, target=job.target)
-    return html.replace("</b>", f"</b>{pill(True)}", 1) if job.sandbox else html
+    return progress_html(progress, name=job.name, target=job.target, sandbox=job.sandbox)
 
 
 def ended_text(job: Any, progress: Progress, story: Story | None) -> str:
@@ -191,7 +190,7 @@ def code(text: object, *, limit: int = 500) -> str:
 
 def size(n: int) -> str:
     """Return bytes as HTML, with the exact number beside it."""
-    exact = f" <span style='{FAINT}'>({n:,} bytes)</span>" if n >= 1000 else ""
+    exact = f" <span style='{MUTED}'>({n:,} bytes)</span>" if n >= 1000 else ""
     return f"{units.size(n)}{exact}"
 
 
@@ -229,8 +228,10 @@ def _stopped(job: Any, progress: Progress, story: Story | None, brief: bool) -> 
     else:
         what = f"{job.name} → {job.target} was {progress.state.value}"
         rest = []
-        if progress.state is State.STOPPED:
-            left = trouble.kept(UploadInterrupted(), progress)
+        if progress.state is State.CANCELLED:
+            rest = [("Kept", "nothing")]
+        elif progress.state is State.STOPPED:
+            left = trouble.kept(progress)
             rest = [("Kept", left)] if left else []
             if job.line and not brief:
                 rest.append(("Now", f"%chunkup {job.line}"))
@@ -239,7 +240,7 @@ def _stopped(job: Any, progress: Progress, story: Story | None, brief: bool) -> 
         for label, text in rest
     ]
     rows += _warnings(progress)
-    if progress.parts:
+    if progress.parts and progress.state is not State.CANCELLED:
         counts = (
             f"{progress.parts_done:,} of "
             f"{_counts(progress.parts, progress.parts_reused, progress.retries)}"

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import providers
+from .. import providers, units
 from ..model import Provider
 from ..secrets import Secret
 from . import parsers
@@ -86,7 +86,10 @@ class Line:
     def arguments(self) -> dict[str, Any]:
         """Return what ``jobs.start`` and ``jobs.plan`` take besides source and destination."""
         names = "name media_type jobs part_size verify wait_ready fresh reuse sandbox check key_env"
-        return {**{name: getattr(self, name) for name in names.split()}, **self.fields}
+        found = {name: getattr(self, name) for name in names.split()}
+        if self.part_size is not None:
+            found["part_size"] = units.written(self.part_size)  # it is told to the reader again
+        return {**found, **self.fields}
 
     def choices(self) -> dict[str, Any]:
         """Return what ``batch.start_many`` takes besides that."""

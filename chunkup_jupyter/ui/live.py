@@ -18,7 +18,7 @@ from typing import Any
 from .. import units
 from ..events import Event, Meter, Progress, State
 from . import cards, words
-from .cards import BRAND, FAINT, FONT, GOOD, INK, LINE, MUTED, SIZE, TRACK, WARN
+from .cards import BRAND, FONT, GOOD, INK, LINE, MUTED, SIZE, TRACK, WARN
 from .story import Cell, Story
 
 MOST = 5.0  # drawings a second
@@ -128,7 +128,7 @@ def live_html(
         f"{_row(title, state)}{_bar(progress)}{_map(story.cells(progress))}"
         f"{_row(f'<span>{sums}</span>', _short(counts), MUTED)}"
         f"{_row(phases, '', MUTED)}"
-        f"{_row(_foot(progress, story, late, detached), closes, FAINT)}"
+        f"{_row(_foot(progress, story, late, detached), closes, MUTED)}"
         "</div>"
     )
 
@@ -185,8 +185,8 @@ def _box(cell: Cell) -> str:
 
 def _phase(name: str, when: str) -> str:
     mark = {"done": "✓", "now": "▸", "later": "○"}[when]
-    colour = {"done": f"color:{GOOD}", "now": f"color:{BRAND}", "later": FAINT}[when]
-    text = {"done": MUTED, "now": INK, "later": FAINT}[when]
+    colour = {"done": f"color:{GOOD}", "now": f"color:{BRAND}", "later": MUTED}[when]
+    text = {"done": MUTED, "now": INK, "later": MUTED}[when]
     # Nothing here changes its width, so nothing jumps.
     dot = f"<span style='display:inline-block;width:14px;{colour}'>{mark}</span>"
     return f"<span style='{text}'>{dot}{name}</span>"

@@ -29,7 +29,7 @@ def rows(
     found = [("What", _what(error, job)), ("Why", words.shown(error) or type(error).__name__)]
     found += _server(error)
     progress = progress or getattr(job, "progress", None)
-    if progress is not None and (text := kept(error, progress)):
+    if progress is not None and (text := kept(progress)):
         found.append(("Kept", text))
     advice = now(error)
     if advice:
@@ -57,6 +57,9 @@ def screen(
     """
     if isinstance(error, errors.UploadInterrupted):
         return words.marked(interrupted(job, prompt=prompt, bound=bound), sandbox)
+    if isinstance(error, errors.UploadCancelled):
+        text = f"Cancelled: {getattr(job, 'name', 'the upload')}; nothing of it is kept"
+        return words.marked(text + _in(bound), sandbox)
     if isinstance(error, errors.SomeFailed):
         text = some_failed(error, job, prompt=prompt, bound=bound)
         return words.marked(text + (_traces(error) if debug else ""), sandbox)
@@ -118,13 +121,11 @@ def interrupted(job: Any, *, prompt: str = "%chunkup ", bound: tuple[str, ...] =
         noun, kept = ("file", "have arrived") if many else ("part", "are kept")
         text += f", {progress.parts_done:,} of {words.plural(progress.parts, noun)} {kept}"
     text += f". Go on with: {prompt}{getattr(job, 'line', '')}".rstrip()
-    return text + (f"   (the job is in {' and '.join(bound)})" if bound else "")
+    return text + _in(bound)
 
 
-def kept(error: BaseException, progress: Progress) -> str:
+def kept(progress: Progress) -> str:
     """Return what an ended upload leaves behind, as a phrase; "" when there was nothing."""
-    if isinstance(error, errors.UploadCancelled):
-        return "nothing; the upload was cancelled"
     if not progress.parts:
         return ""
     text = (
@@ -141,8 +142,6 @@ def now(error: BaseException) -> str:
     match error:
         case errors.AuthError():
             return "check the key and its permissions; the same line goes on afterwards"
-        case errors.CredentialsMissing():
-            return "set the variable, or add --ask-key; or try it out with --sandbox"
         case errors.SourceChanged():
             return "let the file come to rest; the same line then begins anew"
         case errors.Unreachable():
@@ -176,14 +175,16 @@ def tell(text: str) -> None:
     print(text, file=sys.stderr, flush=True)  # noqa: T201
 
 
+def _in(bound: Sequence[str]) -> str:
+    return f"   (the job is in {' and '.join(bound)})" if bound else ""
+
+
 def _what(error: BaseException, job: Any) -> str:
     name, target = getattr(job, "name", ""), getattr(job, "target", "")
     where = f"{name} → {target}" if name else "the upload"
     match error:
         case errors.InvalidUpload() | errors.CredentialsMissing():
             return f"{where} was not started" if name else "nothing was sent"
-        case errors.UploadCancelled():
-            return f"{where} was cancelled"
         case errors.OutcomeUnknown():
             return f"{where}: it is not known whether it arrived"
     return f"{where} failed"
