@@ -17,6 +17,7 @@ from chunkup_jupyter.sandbox import Store
 from chunkup_jupyter.sandbox.faults import Fault, Faulty, On
 from chunkup_jupyter.sandbox.oss import OSSSandbox
 from chunkup_jupyter.sandbox.server import Served, serve
+from chunkup_jupyter.sandbox.twelvelabs import TwelveLabsSandbox
 from chunkup_jupyter.ui import complete, doctor, grammar, parsers, running, verbs
 from chunkup_jupyter.ui.bars import Quiet
 
@@ -238,6 +239,29 @@ def test_clean_reaches_sessions_that_no_journal_knows(
     assert "gone" in told("clean oss://bucket/ --older-than 1h")
 
     assert oss.sandbox.unfinished() == []
+
+
+def test_clean_promises_nothing_where_only_time_ends_a_session(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    hang = On(Fault.STALL, method="PUT", path="storage", nth=3, times=0)
+    sandbox = TwelveLabsSandbox(store=Store.on_disk())
+    sandbox.shrink(chunk_size=MIB)
+    with serve(Faulty(sandbox, script=[hang])) as served:
+        for name, value in sandbox.environment().items():
+            monkeypatch.setenv(name, value)
+        job = jobs.start("big.bin", "twelvelabs:video", jobs=2, check=False)
+        wait_for(lambda: served.sandbox.injected[Fault.STALL] == 2)
+        job.stop()
+        job.settle(10)
+
+        assert "would be forgotten here; at" in told("clean --older-than 0s --dry-run")
+        assert "forgotten here; at TwelveLabs it lapses in" in told("clean --older-than 0s")
+        assert "stays; at TwelveLabs it lapses in" in told("clean twelvelabs:video --older-than 0s")
+        assert journal.unfinished() == []
+        assert len(sandbox.unfinished()) == 1
+        job = jobs.start("big.bin", "twelvelabs:video", jobs=1, check=False)
+        assert "what TwelveLabs has of it lapses" in told(f"cancel {job.id}")
 
 
 def test_what_another_process_uploads_is_left_alone(

@@ -227,12 +227,18 @@ def _cancel(line: Line, prompt: str) -> Told:
             raise InvalidUpload(f"{len(live)} uploads are running; say which: `list` has the ids")
     if isinstance(found, Unfinished):
         _abort(found, line)
-        return _said(f"cancelled {found.name} → {found.target}; nothing of it is kept")
+        return _cancelled(found)
     if found.state in (State.COMPLETED, State.CANCELLED):
         raise InvalidUpload(f"{found.name} is {found.state.value}; there is nothing to cancel")
     found.cancel()
     found.settle(10.0)
-    return _said(f"cancelled {found.name} → {found.target}; nothing of it is kept")
+    return _cancelled(found)
+
+
+def _cancelled(found: Any) -> Told:
+    kind = providers.load(found.target)
+    kept = f"what {kind.title} has of it lapses" if kind.lapses else "nothing of it is kept"
+    return _said(f"cancelled {found.name} → {found.target}; {kept}")
 
 
 # -- tidying up
@@ -268,11 +274,10 @@ def _clean(line: Line, prompt: str) -> Told:
         raise InvalidUpload("say how old: clean --older-than 2d")
     limit = time.time() - line.older_than
     rows: list[Row] = []
-    done = "would go" if line.dry_run else "gone"
     for one in journal.unfinished():  # those that this process stopped, too
         if one.started_at > limit or one.pid:
             continue
-        rows.append((one.name, one.target, _so_far(one), _try(one, line) or done))
+        rows.append((one.name, one.target, _so_far(one), _try(one, line)))
     note = ""
     if line.words:
         provider, sessions = _listed(line)
@@ -281,7 +286,7 @@ def _clean(line: Line, prompt: str) -> Told:
             began = _began(session)
             if began is None or began > limit:
                 continue
-            outcome = done
+            outcome = _gone(provider, session.expires_at, line, forgotten=False)
             if not line.dry_run:
                 try:
                     by_hand.perform(provider, _aborting(session))
@@ -294,19 +299,28 @@ def _clean(line: Line, prompt: str) -> Told:
     return _table(title, ("File", "To", "Parts", ""), rows, empty=empty, note=note)
 
 
+def _gone(provider: Any, ends: float | None, line: Line, *, forgotten: bool = True) -> str:
+    """Say what cleaning does to a session; where only time ends one, forgetting it here."""
+    if not provider.lapses or (ends is not None and ends <= time.time()):
+        return "would go" if line.dry_run else "gone"
+    soon = "by itself" if ends is None else f"in {units.seconds(ends - time.time())}"
+    here = "would be forgotten here" if line.dry_run else "forgotten here"
+    return f"{here if forgotten else 'stays'}; at {provider.title} it lapses {soon}"
+
+
 def _aborting(session: Session) -> Callable[[Any], Any]:
     return lambda provider: provider.abort(session)
 
 
 def _try(one: Unfinished, line: Line) -> str:
-    """Abort and forget one unfinished upload unless it is a dry run; "" or what went wrong."""
-    if line.dry_run:
-        return ""
+    """Abort and forget one unfinished upload unless it is a dry run; say what came of it."""
     try:
-        _abort(one, line)
+        kind = providers.load(one.target)
+        if not line.dry_run:
+            _abort(one, line)
     except ChunkupError as error:
         return words.shown(error, 120)
-    return ""
+    return _gone(kind, one.expires_at, line)
 
 
 def _abort(one: Unfinished, line: Line) -> None:
