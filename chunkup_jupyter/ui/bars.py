@@ -44,7 +44,7 @@ class Quiet:
 
 
 class Bar:
-    """One total bar: bytes, rate, time left, state, parts, retries; on standard error by default."""
+    """One total bar for bytes, rate, time left, state, parts and retries."""
 
     shows_result = False
 
