@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -291,6 +293,14 @@ def test_the_doctor_names_keys_without_showing_them(monkeypatch: pytest.MonkeyPa
     assert "TWELVELABS_API_KEY" in text
     assert "proxy.example:8080" in text
     assert CANARY not in text
+
+
+def test_the_doctor_knows_what_colab_wants_for_widgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "enable_custom_widget_manager" not in dict(doctor.examine([]))["Notebook"]
+
+    monkeypatch.setitem(sys.modules, "google.colab", ModuleType("google.colab"))
+
+    assert "output.enable_custom_widget_manager()" in dict(doctor.examine([]))["Notebook"]
 
 
 def test_the_doctor_says_when_nothing_can_be_resumed(

@@ -36,6 +36,12 @@ def examine(
     return rows
 
 
+# Its widgets come from elsewhere, which Colab wants to be asked for (googlecolab/colabtools,
+# google/colab/output/_widgets.py, read 2026-11); anywidget asks by itself.
+_COLAB = (
+    "Colab (should the panel stay empty: from google.colab import output; "
+    "output.enable_custom_widget_manager())"
+)
 _MORE = "needs: pip install 'chunkup-jupyter[sandbox]'"
 
 
@@ -96,7 +102,7 @@ def _notebook() -> str:
     names = ("ipython", "ipykernel", "ipywidgets", "anywidget")
     found = [f"{name} {_version(name)}" for name in names]
     if "google.colab" in sys.modules:
-        found.append("Colab")
+        found.append(_COLAB)
     return ", ".join(found)
 
 
