@@ -23,7 +23,7 @@ from ..events import Event, Progress, State
 from ..results import UploadResult
 from . import cards, words
 from .bars import LOG_EVERY, Quiet, View
-from .cards import BRAND, FAINT, FONT, INK, MUTED, SIZE, TRACK, WARN
+from .cards import BRAND, FONT, INK, MUTED, SIZE, TRACK, WARN
 
 LINES = 10  # files on the live view; the others are counted
 LISTED = 200  # files in the table that stays; the others are counted
@@ -241,7 +241,7 @@ def live_html(batch: Batch, *, detached: bool = False) -> str:
         f"line-height:{_HEIGHT}px;font-variant-numeric:tabular-nums'>"
         f"{_row(title, f'<b>{state}: {progress.percent}%</b>')}{_bar(progress, 6)}{rows}"
         f"{_row(f'<span>{escape(foot)}</span>', escape(' · '.join(_amounts(batch))), MUTED)}"
-        f"{_row(f'<span>{hint}</span>', '', FAINT)}</div>"
+        f"{_row(f'<span>{hint}</span>', '', MUTED)}</div>"
     )
 
 
