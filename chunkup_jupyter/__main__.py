@@ -7,15 +7,14 @@ upload, 2 for a line that cannot be understood, 130 for an interrupt.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from types import FrameType
 from typing import Any, NoReturn
 
+from . import signals
 from .errors import ChunkupError, InvalidUpload, SomeFailed, UploadInterrupted
 from .ui.grammar import BadLine, HelpAsked, Line, parse
 from .ui.parsers import help_text
@@ -121,12 +120,8 @@ def _fit_for_a_shell(line: Line) -> None:
         raise BadLine("the panel needs a notebook: %chunkup panel")
 
 
-@contextlib.contextmanager
-def _stopping() -> Iterator[None]:
+def _stopping() -> AbstractContextManager[None]:
     """Let SIGTERM stop as Ctrl-C does, resumably; a third signal ends the process at once."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     count = 0
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -136,12 +131,7 @@ def _stopping() -> Iterator[None]:
             os._exit(INTERRUPTED)
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return signals.handled(stop)
 
 
 if __name__ == "__main__":

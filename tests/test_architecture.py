@@ -23,6 +23,7 @@ MAY_IMPORT = {
     "wire": "bandwidth fast sockets",
     "errors": "",
     "digests": "",
+    "signals": "",
     "secrets": "",
     "units": "",
     "answers": "wire errors",
@@ -40,7 +41,7 @@ MAY_IMPORT = {
     "providers/twelvelabs/*": f"{SENDS} providers/twelvelabs/*",
     "sandbox": "wire sandbox/store",
     "sandbox/store": "digests",
-    "sandbox/*": "wire units sandbox sandbox/server",
+    "sandbox/*": "wire signals units sandbox sandbox/server",
     "sandbox/server": "wire sandbox sandbox/connection sandbox/incoming",
     "sandbox/openai": "wire sandbox sandbox/forms sandbox/openai/*",
     "sandbox/openai/*": "wire sandbox sandbox/forms sandbox/openai/*",
@@ -85,7 +86,7 @@ MAY_IMPORT = {
     ),
     "__main__": (
         "jobs orders results credentials journal providers events model plan sources errors "
-        "units sandbox sandbox/command ui/*"
+        "signals units sandbox sandbox/command ui/*"
     ),
 }
 

@@ -9,16 +9,14 @@ import inspect
 import json
 import os
 import shutil
-import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
-from .. import units
+from .. import signals, units
 from . import Sandbox, Store, load, names
 
 _KEYS: dict[str, tuple[tuple[str, tuple[str, ...]], ...]] = {
@@ -42,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     over = threading.Event()
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_signals(over.set))
+        stack.enter_context(signals.handled(lambda number, frame: over.set()))
         try:
             sandbox = _make(arguments, stack)
             # Imported late, so that a mistake is told even where the server is not installed.
@@ -195,24 +193,6 @@ def _size(option: str, text: str) -> int:
         return units.parse_size(text)
     except ValueError as error:
         raise _Mistake(f"{option}: {error}") from None
-
-
-@contextlib.contextmanager
-def _signals(end: Callable[[], None]) -> Iterator[None]:
-    """End on an interrupt or a termination, as long as this is the main thread's business."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        end()
-
-    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _announce(provider: str, base_url: str, sandbox: Sandbox) -> None:
