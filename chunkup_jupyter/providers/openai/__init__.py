@@ -46,7 +46,15 @@ AZURE_RULES = Rules(
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class OpenAI(Uploads):
-    """Files at OpenAI, or at a server that offers the same API."""
+    """Files at OpenAI, or at a server that offers the same API: ``openai:PURPOSE``.
+
+    ``expires_after`` is how long the file is kept, in seconds or as "7d"; None keeps it.
+    ``base_url`` ends where the API's paths begin, usually in ``/v1``. ``rules`` hold the
+    documented limits: 8 GB a file, 64 MB a part, one hour a session.
+
+    Raises ``InvalidUpload`` for settings that cannot be sent, ``InsecureConnection`` for
+    plain http to anything but this machine.
+    """
 
     title: ClassVar[str] = "OpenAI"
     scheme: ClassVar[str] = "openai"
@@ -104,7 +112,14 @@ class OpenAI(Uploads):
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class AzureOpenAI(Uploads):
-    """Files at an Azure OpenAI resource, by key or by Entra token."""
+    """Files at an Azure OpenAI resource, by key or by Entra token: ``azure-openai:PURPOSE``.
+
+    ``endpoint`` is the resource's address, ``https://NAME.openai.azure.com``. Otherwise as
+    ``OpenAI``, but for 9 GB a file and two hours a session.
+
+    Raises ``InvalidUpload`` for settings that cannot be sent, ``InsecureConnection`` for
+    plain http to anything but this machine.
+    """
 
     title: ClassVar[str] = "Azure OpenAI"
     scheme: ClassVar[str] = "azure-openai"

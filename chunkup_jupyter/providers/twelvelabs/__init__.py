@@ -17,7 +17,14 @@ from .uploads import Uploads
 
 @dataclass(frozen=True, kw_only=True)
 class TwelveLabs(Uploads):
-    """An account at TwelveLabs. ``type`` says what the file is: video, audio or image."""
+    """An account at TwelveLabs: ``twelvelabs:TYPE``.
+
+    ``type`` says what the file is: video, audio or image. The server decides how large
+    parts are and keeps a session open for 24 hours; ``meta`` is kept with the asset.
+
+    Raises ``InvalidUpload`` for settings that cannot be sent, ``InsecureConnection`` for
+    plain http to anything but this machine.
+    """
 
     def next_cell(self, result: Result) -> str:
         """Return a cell that uses the asset with TwelveLabs' own SDK."""
