@@ -322,8 +322,7 @@ class Batch:
         try:
             self._done.result(timeout)
         except KeyboardInterrupt:
-            self.stop()
-            self.settle(2.0)
+            self._halt()
             raise self.interrupted() from None
         return self._results()
 
@@ -347,6 +346,14 @@ class Batch:
             return False
         return True
 
+    def _halt(self) -> None:
+        """Stop, and wait for it a little; a second interrupt only ends the waiting."""
+        try:
+            self.stop()
+            self.settle(2.0)
+        except KeyboardInterrupt:
+            self.stop()
+
     def interrupted(self) -> UploadInterrupted:
         """Return the error that an interrupt ends with."""
         there = sum(1 for item in self.items if item.state is State.COMPLETED)
@@ -367,7 +374,7 @@ class Batch:
         if self.done():
             self.retry()
         for job in self.jobs:
-            if job.state is State.PAUSED:
+            if not job.done():
                 job.resume()
 
     def retry(self) -> Batch:
@@ -442,14 +449,10 @@ class Batch:
                 item._end(Failed(error))
 
     async def _send(self, item: Item, wire: HttpClient) -> None:
-        def watch(event: Event, progress: Progress) -> None:
-            if self._paused and progress.state is State.UPLOADING and item.job is not None:
-                item.job.pause()
-
         # In a thread: opening a file and taking its journal's lock may wait.
-        job = item.job = await asyncio.to_thread(
-            Job, item.order, [watch, *self._listeners], lent=wire
-        )
+        job = item.job = await asyncio.to_thread(Job, item.order, self._listeners, lent=wire)
+        if self._paused:
+            job.pause()
         if self._wanted == "stop":
             job.stop()
         elif self._wanted or item._progress.state is State.CANCELLED:

@@ -152,8 +152,8 @@ class Upload:
     # what may be asked of a running upload
 
     def pause(self) -> None:
-        """Take no new part; those in flight finish."""
-        if self.progress.state is State.UPLOADING:
+        """Open no session and take no new part; those in flight finish."""
+        if self.progress.state in (State.PREPARING, State.UPLOADING):
             self._gate.clear()
             self._emit(Paused())
 
@@ -185,6 +185,7 @@ class Upload:
         try:
             await self._preflight()
             there = None if self.known is None else await self.known(self)
+            await self._gate.wait()
             result = there or await self._persist()
         except asyncio.CancelledError:
             if self._cancelling:
@@ -292,6 +293,7 @@ class Upload:
             await self._send_parts(session, receipts, feed)
             await self._gate.wait()
             await confirm(self.source)
+            await self._gate.wait()
             self._emit(Completing())
             whole: str | None = None
             if isinstance(feed, OrderedFeed):
@@ -343,6 +345,7 @@ class Upload:
     # opening a session, or finding the old one
 
     async def _open(self) -> tuple[Session, Sequence[PartDone]]:
+        await self._gate.wait()
         past = self.journal.replay()
         self._warn_of_journal()
         if (old := past.session) is not None:
@@ -377,6 +380,7 @@ class Upload:
         if self.options.check and not self._looked:
             self._looked = True
             await self._warn_of_object()
+        await self._gate.wait()
         await self._note(Creating())
         session = await self._run(lambda provider: provider.create(file, part_size))
         session = replace(session, terms=self.terms)

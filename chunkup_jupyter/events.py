@@ -158,6 +158,7 @@ NEXT: dict[State, dict[type[Event], State]] = {
         Warned: State.PREPARING,
         PartRetried: State.PREPARING,
         Restarted: State.PREPARING,
+        Paused: State.PAUSED,
         Started: State.UPLOADING,
         Completed: State.COMPLETED,  # it was there already
         **_END,
@@ -179,8 +180,9 @@ NEXT: dict[State, dict[type[Event], State]] = {
         PartDone: State.PAUSED,
         Waiting: State.PAUSED,
         Warned: State.PAUSED,
-        Resumed: State.UPLOADING,
-        Restarted: State.PREPARING,
+        Started: State.PAUSED,
+        Restarted: State.PAUSED,
+        Resumed: State.UPLOADING,  # or preparing, if there is no session yet
         **_END,
     },
     State.COMPLETING: {
@@ -303,11 +305,14 @@ class Progress:
                     state=state,
                     done=0,
                     reused=0,
+                    parts=0,
                     parts_done=0,
                     parts_reused=0,
                     in_flight={},
                     note=reason,
                 )
+            case Resumed() if not self.parts:
+                return replace(self, state=State.PREPARING)
             case Completed(result):
                 return replace(self, state=state, result=result, in_flight={}, note="")
             case Failed(error):

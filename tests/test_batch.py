@@ -385,6 +385,23 @@ def test_an_interrupt_stops_them_and_says_how_to_go_on(
     assert stuck.done()
 
 
+def test_a_second_interrupt_ends_only_the_waiting(
+    stuck: Batch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asyncio.run(asyncio.wait_for(begun(stuck), 20))
+
+    def impatient(timeout: float | None = None) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(stuck._done, "result", impatient)
+        with pytest.raises(UploadInterrupted, match="To go on: %chunkup"):
+            stuck.result()
+
+    assert stuck.settle(5)
+    assert stuck.state is State.STOPPED
+
+
 def test_a_pause_holds_all_of_them(tmp_path: Path, oss: World) -> None:
     for number in range(3):
         (tmp_path / f"{number}.bin").write_bytes(random_bytes(seed=number))

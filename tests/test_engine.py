@@ -229,6 +229,54 @@ def test_a_paused_upload_takes_no_new_part_and_goes_on_when_asked():
     assert len(studio.told(Paused)) == 1
 
 
+def test_a_pause_before_anything_holds_the_first_request():
+    studio = Studio()
+
+    async def story():
+        upload = studio.upload()
+        task = asyncio.create_task(upload.run())
+        upload.pause()
+        await asyncio.sleep(0.05)
+        assert upload.progress.state is State.PAUSED
+        assert not studio.sent
+        upload.resume()
+        await task
+
+    asyncio.run(story())
+
+    studio.arrived()
+
+
+def test_a_session_lost_while_paused_is_opened_anew_only_when_it_goes_on():
+    studio = Studio("oss")
+
+    async def story():
+        upload = studio.upload(jobs=1)
+
+        async def lost(request):
+            if "partNumber=2" not in request.url:
+                return None
+            studio.hook = None
+            upload.pause()
+            body = b"<Error><Code>NoSuchUpload</Code></Error>"
+            return Response(404, content=body, url=request.url)
+
+        studio.hook = lost
+        task = asyncio.create_task(upload.run())
+        await asyncio.sleep(0.2)
+        sent = len(studio.sent)
+        assert upload.progress.state is State.PAUSED
+        await asyncio.sleep(0.1)
+        assert len(studio.sent) == sent
+        upload.resume()
+        await asyncio.wait_for(task, 10)
+
+    asyncio.run(story())
+
+    studio.arrived()
+    assert len(studio.told(Restarted)) == 1
+
+
 def test_a_pause_at_the_very_end_holds_the_completion():
     studio = Studio()
 

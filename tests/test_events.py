@@ -65,13 +65,22 @@ def test_every_event_has_an_example_and_a_place_in_the_table():
 @pytest.mark.parametrize("state", State)
 @pytest.mark.parametrize("kind", EXAMPLES)
 def test_an_event_moves_the_state_as_the_table_says_or_is_refused(state, kind):
-    before = Progress(total=100, state=state)
+    before = Progress(total=100, state=state, parts=4)
 
     if kind in NEXT[state]:
         assert before.after(EXAMPLES[kind]).state is NEXT[state][kind]
     else:
         with pytest.raises(ValueError, match="may not follow"):
             before.after(EXAMPLES[kind])
+
+
+def test_what_was_paused_before_it_had_a_session_goes_on_preparing():
+    paused = Progress(total=100).after(Paused())
+    again = Progress(total=100).after(Started(SESSION)).after(Paused()).after(Restarted("lost"))
+
+    assert paused.after(Resumed()).after(Started(SESSION)).state is State.UPLOADING
+    assert again.state is State.PAUSED
+    assert again.after(Resumed()).state is State.PREPARING
 
 
 def test_nothing_follows_an_end():

@@ -297,6 +297,24 @@ def test_pause_and_resume(place):
     assert job.result(30).parts == 20
 
 
+def test_a_pause_before_the_first_request_holds_it(place, monkeypatch):
+    """Nothing is opened at the provider that could lapse while nobody goes on with it."""
+    held = []
+    with monkeypatch.context() as patched:
+        patched.setattr(background, "submit", held.append)
+        job = place.start(random_bytes())
+    job.pause()
+    background.submit(held[0])
+    with pytest.raises(TimeoutError):
+        job.result(0.3)
+    assert job.state is State.PAUSED
+    assert not place.proxy.asked
+
+    job.resume()
+
+    assert job.result(30).size == SIZE
+
+
 # processes
 
 
