@@ -345,7 +345,6 @@ class Upload:
     # opening a session, or finding the old one
 
     async def _open(self) -> tuple[Session, Sequence[PartDone]]:
-        await self._gate.wait()
         past = self.journal.replay()
         self._warn_of_journal()
         if (old := past.session) is not None:

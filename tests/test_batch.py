@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from chunkup_jupyter.errors import (
     UploadCancelled,
     UploadInterrupted,
 )
+from chunkup_jupyter.jobs import Job
 from chunkup_jupyter.results import UploadResult
 from chunkup_jupyter.ui import several
 
@@ -431,6 +433,32 @@ def test_a_pause_holds_all_of_them(tmp_path: Path, oss: World) -> None:
 
     batch.result(30).check()
     assert len(arrived(oss)) == 3
+
+
+def test_a_pause_reaches_a_file_that_is_just_being_opened(
+    folder: Path, oss: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Batch] = []
+    there = threading.Event()
+
+    def opening(*args: Any, **options: Any) -> Job:
+        assert there.wait(10)
+        made[0].pause()
+        return Job(*args, **options)
+
+    monkeypatch.setattr("chunkup_jupyter.batch.Job", opening)
+    made.append(send(oss, ["one.bin"]))
+    there.set()
+
+    async def resting() -> None:
+        while made[0].items[0].state is not State.PAUSED:  # noqa: ASYNC110
+            assert not made[0].done()
+            await asyncio.sleep(0.01)
+
+    asyncio.run(asyncio.wait_for(resting(), 20))
+    made[0].resume()
+
+    made[0].result(30).check()
 
 
 # -- the line that goes on
