@@ -380,7 +380,7 @@ def test_what_the_user_cancelled_is_told_in_one_line() -> None:
     screen = trouble.screen(error, job, bound=("_chunkup",))
     html = Tags(cards.ended_html(job, after(Cancelled(), start=midway()), Story())).text
 
-    assert screen == "Cancelled: train.jsonl; nothing of it is kept   (the job is in _chunkup)"
+    assert screen == "Cancelled: train.jsonl; nothing of it can be resumed   (the job is in _chunkup)"
     assert "of 10 parts" not in html
 
 

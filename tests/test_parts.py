@@ -24,7 +24,7 @@ from chunkup_jupyter.events import (
     Started,
     Stopped,
 )
-from chunkup_jupyter.ui import assets, parts
+from chunkup_jupyter.ui import assets, cards, parts, widget
 from chunkup_jupyter.ui.parts import (
     DONE,
     FAILED,
@@ -402,6 +402,25 @@ def test_when_all_have_ended_the_owner_is_told_once_and_the_view_closes() -> Non
     assert view.comm is None
 
 
+def test_a_view_that_no_page_shows_ends_and_tells_its_owner(job: PretendJob) -> None:
+    told: list[str] = []
+    unseen = LiveView(job, on_end=lambda view: told.append(job.state.value), patience=0.0)
+    job.start()
+
+    assert unseen.ended.wait(5)
+    assert told == ["uploading"]
+
+
+def test_a_view_that_a_page_shows_goes_on(job: PretendJob) -> None:
+    seen = LiveView(on_end=lambda view: None, patience=0.3)
+    seen._clicked(seen, {"do": "hello"}, [])
+    seen.follow(job)
+    job.start()
+
+    assert not seen.ended.wait(0.8)
+    seen.leave()
+
+
 def test_the_owner_sees_the_last_state_painted() -> None:
     job = PretendJob(3)
     painted: list[Any] = []
@@ -529,14 +548,12 @@ def test_completing_cannot_be_paused() -> None:
 def test_the_output_of_a_cell_is_a_widget_while_it_runs_and_html_when_it_has_ended(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    from chunkup_jupyter.ui.widget import Widget
-
     shown: list[tuple[bool, dict[str, Any]]] = []
     monkeypatch.setattr(
-        Widget, "_publish", lambda self, bundle, *, update: shown.append((update, bundle))
+        widget.Widget, "_publish", lambda self, bundle, *, update: shown.append((update, bundle))
     )
     job = PretendJob(2, name="<b>.bin")
-    output = Widget()
+    output = widget.Widget()
     job.subscribe(output)
     output.follow(job)
     job.start()
@@ -554,3 +571,31 @@ def test_the_output_of_a_cell_is_a_widget_while_it_runs_and_html_when_it_has_end
     assert set(ended) == {"text/html", "text/plain"}
     assert "file-abc123" in ended["text/html"]
     assert "<b>.bin" not in ended["text/html"]
+
+
+def test_where_no_page_shows_the_widget_updating_html_takes_its_place(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    shown: list[tuple[str, str]] = []
+    monkeypatch.setattr(widget, "UNSEEN", 0.0)
+    monkeypatch.setattr(
+        widget.Widget, "_publish", lambda self, bundle, *, update: shown.append((self._id, ""))
+    )
+    monkeypatch.setattr(
+        cards, "put_on_screen", lambda html, text, *, display_id, update: shown.append(
+            (display_id, html if update else "not in its place")
+        )
+    )  # fmt: skip
+    job = PretendJob(2)
+    output = widget.Widget(detached=True)
+    job.subscribe(output)
+    output.follow(job)
+    job.start()
+    until(lambda: "Uploading: 0%" in shown[-1][1])
+    for number in (1, 2):
+        job.tell(PartDone(job.receipt(number)))
+    job.finish()
+    output.close()
+
+    assert len({display for display, _ in shown}) == 1
+    assert "file-abc123" in shown[-1][1]

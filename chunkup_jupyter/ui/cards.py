@@ -142,7 +142,7 @@ def ended_text(job: Any, progress: Progress, story: Story | None) -> str:
         case State.STOPPED:
             text = trouble.interrupted(job)
         case State.CANCELLED:
-            text = f"◼ {job.name} → {job.target} was cancelled; nothing of it is kept"
+            text = f"◼ {job.name} → {job.target} was cancelled; nothing of it can be resumed"
         case _:
             text = words.sentence(job.name, job.target, progress)
     return words.marked(text, job.sandbox)
@@ -229,7 +229,7 @@ def _stopped(job: Any, progress: Progress, story: Story | None, brief: bool) -> 
         what = f"{job.name} → {job.target} was {progress.state.value}"
         rest = []
         if progress.state is State.CANCELLED:
-            rest = [("Kept", "nothing")]
+            rest = [("Kept", "nothing that could be resumed")]
         elif progress.state is State.STOPPED:
             left = trouble.kept(progress)
             rest = [("Kept", left)] if left else []

@@ -36,7 +36,7 @@ class Live:
     def __init__(self, *, detached: bool = False) -> None:
         self.story = Story()
         self._detached = detached
-        self._id = uuid.uuid4().hex
+        self._id = ""
         self._news = threading.Event()
         self._over = threading.Event()
         self._progress: Progress | None = None
@@ -46,13 +46,18 @@ class Live:
 
     def __call__(self, event: Event, progress: Progress) -> None:
         self.story(event, progress)
+        self.hear(progress)
+
+    def hear(self, progress: Progress) -> None:
+        """Show this from now on; for an owner that keeps the story."""
         self._progress = progress
         self._news.set()
 
-    def follow(self, job: Any) -> None:
-        """Put the view on screen and begin to draw."""
+    def follow(self, job: Any, display_id: str = "") -> None:
+        """Put the view on screen, in the place of what is there, and begin to draw."""
         self._job = job
-        self._draw(first=True)
+        self._id = display_id or uuid.uuid4().hex
+        self._draw(first=not display_id)
         self._thread = threading.Thread(target=self._run, name="chunkup-view", daemon=True)
         # A context of its own: with the cell's, some front ends drop what is drawn
         # after the cell has ended.

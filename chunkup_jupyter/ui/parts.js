@@ -1,7 +1,7 @@
 // The live view: title, bar, phases, the map of parts on a canvas, and buttons.
 // Everything shown comes from the traits `heads` and `snap` and from messages that
 // bring them up to date; hovering and reloading ask the kernel nothing.
-// assets.py puts dom.js and map.js in front of this file: a widget is one module.
+// assets.py puts dom.js and map.js in front: a widget is one module.
 
 const PHASES = ["Preparing", "Uploading", "Completing", "Processing", "Ready"];
 const OVER = ["completed", "failed", "stopped", "cancelled"];
@@ -58,7 +58,7 @@ function render({ model, el: root }) {
   }
   function choose(index) { chosen = index; pick(); all(); texts(); }
   function pick() {
-    const live = heads.findIndex((h) => ["uploading", "completing", "processing", "paused"].includes(h.state));
+    const live = heads.findIndex((h) => h.state !== "preparing" && !OVER.includes(h.state));
     const next = chosen >= 0 && chosen < heads.length ? chosen : Math.max(0, live >= 0 ? live : Math.min(shown, heads.length - 1));
     const start = heads.slice(0, next).reduce((n, h) => n + h.n, 0);
     const moved = next !== shown || start !== base; shown = next; base = start;
@@ -136,7 +136,7 @@ function render({ model, el: root }) {
   function all() {
     const head = heads[shown];
     if (!head || !details.clientWidth) return;
-    if (!ink.go) return colours(); // not on the page until now
+    if (!ink.go) return colours(); // not on a page yet
     const scale = window.devicePixelRatio || 1; grid = gridOf(head.n, details.clientWidth);
     const w = Math.round(grid.cols * grid.dx), h = grid.rows * grid.dy;
     canvas.width = Math.round(w * scale); canvas.height = Math.round(h * scale); canvas.style.width = w + "px"; canvas.style.height = h + "px";
@@ -222,6 +222,7 @@ function render({ model, el: root }) {
   sized.observe(details); themed.observe(document.body, { attributes: true, attributeFilter: ["class", "style", "data-jp-theme-name", "data-jp-theme-light", "data-vscode-theme-kind"] });
   const beat = setInterval(texts, 1000);
   restore(); colours();
+  try { model.send({ do: "hello" }); } catch { /* no kernel */ }
   return () => { clearInterval(beat); sized.disconnect(); themed.disconnect(); model.off("msg:custom", message); model.off("change:snap", restore); model.off("change:heads", restore); };
 }
 

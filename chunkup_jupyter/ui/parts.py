@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import contextvars
 import logging
+import math
 import threading
 import time
 from array import array
@@ -245,7 +246,8 @@ class LiveView(anywidget.AnyWidget):
 
     Follow jobs with ``follow``; everything after that happens by itself. When all have
     ended, ``on_end(view)`` is called once on the painter thread (the owner replaces the
-    view by static HTML there) and the view closes, unless it was told to ``stay``.
+    view by static HTML there) and the view closes, unless it was told to ``stay``. So
+    it does when no page has shown it for ``patience`` seconds.
     Nothing here raises into an upload, and nothing waits for the browser.
     """
 
@@ -259,13 +261,16 @@ class LiveView(anywidget.AnyWidget):
         *jobs: Any,
         on_end: Callable[[LiveView], None] | None = None,
         stay: bool = False,
+        patience: float = math.inf,
     ) -> None:
         super().__init__()
         answer_while_busy(self)
         self.ended = threading.Event()
         """Set when every upload has ended and ``on_end`` has returned."""
+        self.seen = threading.Event()
+        """Set when a page has shown it and the kernel could hear of that."""
         self._on_end = on_end
-        self._stay = stay
+        self._stay, self._patience = stay, patience
         self._boards: list[Board] = []
         self._acks: list[int] = []
         self._wake = threading.Event()
@@ -320,6 +325,7 @@ class LiveView(anywidget.AnyWidget):
     # -- painting, all of it on one thread
 
     def _paint(self) -> None:
+        start = time.monotonic()
         try:
             while not self._left:
                 self._wake.wait(SNAPSHOT)
@@ -329,6 +335,8 @@ class LiveView(anywidget.AnyWidget):
                 ended = all(board.progress.state.ended for board in boards)
                 self._tick(snapshot=ended)
                 if ended and not self._stay:
+                    break
+                if began - start > self._patience and not self.seen.is_set():
                     break
                 # Asked anew: a click may have begun one again.
                 if all(board.progress.state.ended for board in boards) and not self._acks:
@@ -375,6 +383,9 @@ class LiveView(anywidget.AnyWidget):
 
     def _clicked(self, _: Any, content: dict[str, Any], __: Any) -> None:
         """Do what a button says. Any thread; every action may be repeated."""
+        if content.get("do") == "hello":
+            self.seen.set()
+            return
         try:
             board = self._boards[int(content.get("file", 0))]
             with contextlib.suppress(Exception):  # a click that came too late

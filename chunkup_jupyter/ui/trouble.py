@@ -58,7 +58,7 @@ def screen(
     if isinstance(error, errors.UploadInterrupted):
         return words.marked(interrupted(job, prompt=prompt, bound=bound), sandbox)
     if isinstance(error, errors.UploadCancelled):
-        text = f"Cancelled: {getattr(job, 'name', 'the upload')}; nothing of it is kept"
+        text = f"Cancelled: {getattr(job, 'name', 'the upload')}; nothing of it can be resumed"
         return words.marked(text + _in(bound), sandbox)
     if isinstance(error, errors.SomeFailed):
         text = some_failed(error, job, prompt=prompt, bound=bound)
