@@ -25,7 +25,7 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 
 from . import bandwidth, fast
-from .sockets import Network
+from .sockets import UNSENT, Network
 from .sockets import moved as left_the_system
 
 
@@ -446,11 +446,9 @@ class _Exact(httpx.URL):
         return self._target
 
 
-# Bytes handed over should be bytes on their way: without this a slow link hides
-# megabytes in the kernel and the answer seems late.
 _SOCKET_OPTIONS: list[Any] = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
 if hasattr(socket, "TCP_NOTSENT_LOWAT"):
-    _SOCKET_OPTIONS.append((socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, 128 << 10))
+    _SOCKET_OPTIONS.append((socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT[0]))
 
 _STEPS = (16 << 10, 1 << 20)  # bytes: the least and the most handed over at once
 # How many quick steps make the next ones larger: the first few only fill buffers, and
@@ -555,7 +553,9 @@ class _Outgoing(httpx.AsyncByteStream):
         client, now = self._client, asyncio.get_running_loop().time
         view, start = memoryview(block), 0
         while start < len(view):
-            piece = view[start : start + bandwidth.everybody.step(client._step)]
+            size = bandwidth.everybody.step(client._step)
+            # What goes out whole goes as it is: the HTTP library copies slices.
+            piece = view[start : start + size] if size < len(view) or start else block
             if bandwidth.everybody.limit is not None:
                 self._watch.reading_source()  # nothing is late that was held back here
                 await bandwidth.everybody.take(self._sender, len(piece))
