@@ -383,6 +383,9 @@ CREATE = {"bytes": 3, "filename": "a.txt", "mime_type": "text/plain", "purpose":
         ({"mime_type": None}, "mime_type"),
         ({"purpose": "telepathy"}, "purpose"),
         ({"purpose": ["batch"]}, "purpose"),
+        ({"purpose": "fine-tune", "filename": "train.csv"}, "file"),
+        ({"purpose": "batch", "filename": "tasks.json"}, "file"),
+        ({"purpose": "batch", "filename": "t.jsonl", "bytes": (200 << 20) + 1}, "file"),
         ({"note": 1}, "note"),
         ({"expires_after": 3600}, "expires_after"),
         ({"expires_after": {"anchor": "created_at", "days": 7}}, "expires_after"),
@@ -629,6 +632,13 @@ def test_an_azure_creation_says_where_it_is() -> None:
     assert answer.headers["location"].startswith(f"{sandbox.base}/openai/uploads/upload_")
 
 
+@pytest.mark.parametrize(("size", "status"), [(9 << 30, 200), ((9 << 30) + 1, 400)])
+def test_azure_takes_a_gigabyte_more(size: int, status: int) -> None:
+    path = "/openai/uploads?api-version=2024-10-21"
+
+    assert call(OpenAISandbox(), "POST", path, {**CREATE, "bytes": size}).status == status
+
+
 @pytest.mark.parametrize("purpose", [None, "nonsense"])
 def test_a_small_file_needs_a_purpose(purpose: str | None) -> None:
     body = b'--B\r\nContent-Disposition: form-data; name="file"; filename="f"\r\n\r\nabc\r\n'
@@ -649,6 +659,13 @@ def test_a_small_file_that_is_too_large_is_refused() -> None:
             sdk.files.create(file=("a", bytes(101)), purpose="user_data")
         assert sdk.files.create(file=("a", bytes(100)), purpose="user_data").bytes == 100
     assert caught.value.status_code == 413
+
+
+def test_a_small_file_fits_its_purpose(served: OpenAISandbox) -> None:
+    with client(served) as sdk:
+        with pytest.raises(openai.BadRequestError, match=r"takes \.jsonl files"):
+            sdk.files.create(file=("tasks.csv", b"{}"), purpose="batch")
+        assert sdk.files.create(file=("tasks.jsonl", b"{}"), purpose="batch").purpose == "batch"
 
 
 # Strict models: the vendor's own types, with nothing they do not know

@@ -20,7 +20,9 @@ class Limits:
 
     max_part: int = 64 << 20
     max_size: int = 8 << 30
+    azure_max_size: int = 9 << 30  # Upload File - Add Part, Azure OpenAI REST 2024-10-21
     max_file: int = 512 << 20  # POST /files
+    max_batch: int = 200 << 20  # the same: a batch's input
     session_seconds: int = 3600
     azure_session_seconds: int = 7200
     min_expiry: int = 3600
@@ -100,6 +102,15 @@ class Contents(Sandbox):
         if found is None:
             raise Refusal(404, f"No such File object: {file_id[:80]}", "id")
         return found
+
+    def _check_fit(self, purpose: str, filename: str, size: int) -> None:
+        """Refuse a file that its purpose has no use for."""
+        if purpose not in ("fine-tune", "batch"):
+            return
+        if not filename.endswith(".jsonl"):
+            raise Refusal(400, f"Invalid extension: '{purpose}' takes .jsonl files.", "file")
+        if purpose == "batch" and size > self.limits.max_batch:
+            raise Refusal(400, f"A batch takes at most {self.limits.max_batch} bytes.", "file")
 
     def _file_for(
         self, asked: Mapping[str, Any], name: str, purpose: str | None = None

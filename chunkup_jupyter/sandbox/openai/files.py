@@ -29,6 +29,7 @@ class Files(Contents):
         if given.data.size > self.limits.max_file:
             raise Refusal(413, f"A file takes at most {self.limits.max_file} bytes.", "file")
         check_purpose(texts.get("purpose"))
+        self._check_fit(texts["purpose"], given.filename, given.data.size)
         after = None
         if "expires_after[anchor]" in texts or "expires_after[seconds]" in texts:
             seconds = texts.get("expires_after[seconds]", "")

@@ -22,12 +22,14 @@ class Uploads(Contents):
         size = asked["bytes"]
         if type(size) is not int or size < 1:
             raise Refusal(400, "'bytes' must be a positive integer.", "bytes")
-        if size > self.limits.max_size:
-            raise Refusal(400, f"An upload takes at most {self.limits.max_size} bytes.", "bytes")
+        most = self.limits.azure_max_size if azure else self.limits.max_size
+        if size > most:
+            raise Refusal(400, f"An upload takes at most {most} bytes.", "bytes")
         for name in ("filename", "mime_type"):
             if not isinstance(asked[name], str) or not 0 < len(asked[name]) <= 1024:
                 raise Refusal(400, f"'{name}' must be a string.", name)
         check_purpose(asked["purpose"])
+        self._check_fit(asked["purpose"], asked["filename"], size)
         now = int(self.now())
         life = self.limits.azure_session_seconds if azure else self.limits.session_seconds
         upload = Upload(
