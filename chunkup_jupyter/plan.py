@@ -1,4 +1,4 @@
-"""Part arithmetic: how big, where, what is missing, will it fit the session's life."""
+"""Part arithmetic: how big, how many, where; and what an upload would do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from .errors import EmptyFile, InvalidUpload
-from .model import FileInfo, Held, Part, PartReceipt, Rules, Session
+from .model import FileInfo, Part, PartReceipt, Rules, Session
 from .units import binary
 
 MIB = 1 << 20
@@ -107,27 +107,6 @@ def parts(session: Session) -> Iterator[Part]:
         yield part_at(number, size, step)
 
 
-def missing(session: Session, held: Held) -> Iterator[Part]:
-    """Yield the parts still to send, given what the server says it has.
-
-    After an in-order answer of ``n`` bytes the first part may begin in the middle of
-    its range, as the protocol demands; nothing is left when ``n`` is the whole file.
-    """
-    if isinstance(held, int):
-        size, step = session.file.size, session.part_size
-        for part in parts(session):
-            end = part.start + part.size
-            if end <= held and not (size == 0 and held == 0):
-                continue
-            start = max(part.start, held)
-            yield Part(part.number, start, min(step, end - start))
-        return
-    have = {receipt.number: receipt.size for receipt in held or ()}
-    for part in parts(session):
-        if have.get(part.number) != part.size:
-            yield part
-
-
 def fits(receipt: PartReceipt, session: Session) -> bool:
     """Say whether a receipt belongs to a part of this session, by number and size."""
     total = count(session.file.size, session.part_size)
@@ -187,8 +166,3 @@ class Plan:
     def seconds_at(self, rate: float) -> float:
         """Return how long the file takes at ``rate`` bytes a second."""
         return self.file.size / rate if rate > 0 else float("inf")
-
-
-def needed_rate(size: int, life: float | None) -> float:
-    """Return the bytes a second below which ``size`` bytes do not fit ``life`` seconds."""
-    return 0.0 if life is None or life <= 0 else size / life

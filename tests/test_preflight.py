@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from chunkup_jupyter import media, preflight
+from chunkup_jupyter import jsonl, media
 from chunkup_jupyter.errors import InvalidUpload
 from chunkup_jupyter.preflight import Report, check
 from chunkup_jupyter.sources import Source, open_source
@@ -40,14 +40,26 @@ def lines(*items: Any) -> bytes:
     )
 
 
-def look(data: bytes, kind: str, name: str = "data.jsonl", **options: Any) -> Report:
-    source = open_source(data, name=name)
-    return asyncio.run(check(source, kind, name=name, **options))
+def look(data: bytes, kind: str, name: str = "data.jsonl", read: list[int] | None = None) -> Report:
+    """Check bytes; ``read`` is given the size of every block that was looked at."""
+    return asyncio.run(check(watched(data, name, [] if read is None else read), kind, name=name))
+
+
+def watched(data: bytes, name: str, read: list[int]) -> Source:
+    source: Any = open_source(data, name=name)
+    plain = source.read
+
+    async def reading(start: int, size: int) -> memoryview:
+        read.append(size)
+        return await plain(start, size)
+
+    source.read = reading
+    return source
 
 
 @pytest.fixture(params=[7, 4 << 20], ids=["tiny blocks", "large blocks"])
 def block(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "_BLOCK", request.param)
+    monkeypatch.setattr(jsonl, "_BLOCK", request.param)
 
 
 # -- JSON lines
@@ -145,8 +157,8 @@ def test_the_extension_must_be_jsonl_and_the_fix_is_said(kind: str) -> None:
 
 
 def test_an_endless_line_is_refused_in_bounded_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "_LONGEST", 1000)
-    monkeypatch.setattr(preflight, "_BLOCK", 100)
+    monkeypatch.setattr(jsonl, "_LONGEST", 1000)
+    monkeypatch.setattr(jsonl, "_BLOCK", 100)
 
     with pytest.raises(InvalidUpload, match="line 2: is longer"):
         look(lines(EXAMPLE) + b"x" * 5000, "openai:fine-tune")
@@ -183,7 +195,7 @@ def test_a_bad_request_is_named(changes: dict[str, Any], message: str) -> None:
 
 
 def test_more_requests_than_a_batch_takes_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "BATCH_REQUESTS", 20)
+    monkeypatch.setattr(jsonl, "BATCH_REQUESTS", 20)
 
     look(lines(*map(request, range(20))), "openai:batch")
     with pytest.raises(InvalidUpload, match=r"line 21: .*split the file"):
@@ -194,12 +206,14 @@ def test_a_batch_that_is_too_large_is_refused_before_it_is_read(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     data = lines(*map(request, range(20)))
-    monkeypatch.setattr(preflight, "BATCH_WARNING", len(data) - 1)
+    monkeypatch.setattr(jsonl, "BATCH_WARNING", len(data) - 1)
     assert "slightly above 200 MB" in look(data, "openai:batch").warnings[0]
-    monkeypatch.setattr(preflight, "BATCH_SIZE", len(data) - 1)
+    monkeypatch.setattr(jsonl, "BATCH_SIZE", len(data) - 1)
 
+    read: list[int] = []
     with pytest.raises(InvalidUpload, match="at most 200 MB: split it"):
-        look(data, "openai:batch", on_bytes=pytest.fail)
+        look(data, "openai:batch", read=read)
+    assert not read
 
 
 def test_addresses_without_v1_are_azures() -> None:
@@ -221,16 +235,16 @@ def test_evals_are_objects_of_any_kind() -> None:
 def sampled(monkeypatch: pytest.MonkeyPatch) -> bytes:
     """Good lines whose middle is not looked at."""
     data = lines(*[EXAMPLE] * 1000)
-    monkeypatch.setattr(preflight, "FULL", 50_000)
-    monkeypatch.setattr(preflight, "SAMPLE", 10_000)
-    monkeypatch.setattr(preflight, "_BLOCK", 1000)
+    monkeypatch.setattr(jsonl, "FULL", 50_000)
+    monkeypatch.setattr(jsonl, "SAMPLE", 10_000)
+    monkeypatch.setattr(jsonl, "_BLOCK", 1000)
     return data
 
 
 def test_of_a_very_large_file_both_ends_are_checked_and_that_is_said(sampled: bytes) -> None:
     read: list[int] = []
 
-    report = look(sampled, "openai:fine-tune", on_bytes=read.append)
+    report = look(sampled, "openai:fine-tune", read=read)
 
     assert sum(read) == 20_000
     assert "only the first and last 10 kB" in report.warnings[0]
@@ -250,22 +264,16 @@ def test_a_bad_line_at_either_end_of_a_large_file_is_found(
 
 
 def test_checking_stops_within_a_block_when_cancelled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preflight, "_BLOCK", 1000)
+    monkeypatch.setattr(jsonl, "_BLOCK", 1000)
     data = lines(*[EXAMPLE] * 1000)
     read: list[int] = []
 
     async def main() -> None:
-        first = asyncio.Event()
-
-        def on_bytes(count: int) -> None:
-            read.append(count)
-            first.set()
-
-        source = open_source(data, name="x.jsonl")
         task = asyncio.create_task(
-            check(source, "openai:fine-tune", name="x.jsonl", on_bytes=on_bytes)
+            check(watched(data, "x.jsonl", read), "openai:fine-tune", name="x.jsonl")
         )
-        await first.wait()
+        while not read:  # noqa: ASYNC110
+            await asyncio.sleep(0)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
