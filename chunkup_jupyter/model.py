@@ -353,8 +353,6 @@ class Provider(ABC):
 
     rules: Rules = Rules()
 
-    # -- where
-
     @classmethod
     @abstractmethod
     def from_url(cls, url: str, **fields: Any) -> Provider:
@@ -411,8 +409,6 @@ class Provider(ABC):
         """Return warnings about this file; raise ``InvalidUpload`` when it can't work."""
         return ()
 
-    # -- verbs
-
     @abstractmethod
     def create(self, file: FileInfo, part_size: int) -> Flow[Session]:
         """Open a session. The provider may overrule ``part_size``."""
@@ -465,8 +461,6 @@ class Provider(ABC):
             f"{self.title} cannot say whether {result.id} is still there; "
             "leave --reuse out to upload the file"
         )
-
-    # -- words
 
     def next_cell(self, result: Result) -> str:
         """Return the code of a next cell that uses the result."""

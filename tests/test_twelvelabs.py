@@ -981,6 +981,18 @@ class TestComplete:
         assert isinstance(answer, NotYet)
         assert answer.retry_after > 0
 
+    def test_one_look_tells_that_all_is_reported(self):
+        """A long file has two hundred pages of chunks, which nobody needs every two seconds."""
+        pages = {"page": 1, "total_page": 200}
+
+        asked, answer = play(
+            made().complete(SESSION, RECEIPTS),
+            status("active", chunks_completed=3, page_info=pages),
+        )
+
+        assert len(asked) == 1
+        assert isinstance(answer, NotYet)
+
     def test_parts_without_a_proof_need_none_when_the_server_knows_them(self):
         receipts = [PartReceipt(1, 10), *RECEIPTS[1:]]
         look = status("active", done=[1])

@@ -63,10 +63,12 @@ def compared(response: Response, etag: str, body: Body, doing: str) -> str:
 
 
 def is_integer(value: object) -> bool:
+    """Say whether a value is a whole number, which true and false are not."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
 def integer(data: Mapping[str, Any], name: str, least: int, most: int) -> int:
+    """Return a whole number of an answer. Raises ``ProtocolError`` for any other."""
     value = data.get(name)
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise ProtocolError(f"TwelveLabs answered {name} {clean(value, 40)}, which makes no sense")
@@ -74,6 +76,7 @@ def integer(data: Mapping[str, Any], name: str, least: int, most: int) -> int:
 
 
 def identifier(data: Mapping[str, Any], name: str) -> str:
+    """Return an id of an answer. Raises ``ProtocolError`` for what may not stand in a path."""
     value = data.get(name)
     # Goes into paths: no slash, and not "..".
     if not isinstance(value, str) or not re.fullmatch(r"(?!\.+$)[\w.~:=+@-]{1,256}", value, re.A):
@@ -82,6 +85,7 @@ def identifier(data: Mapping[str, Any], name: str) -> str:
 
 
 def objects(data: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """Return a list of objects of an answer, an empty one when there is none."""
     value = data.get(name)
     if value is None:
         return []
@@ -91,6 +95,7 @@ def objects(data: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
 
 
 def pages_of(data: Mapping[str, Any]) -> int:
+    """Return how many pages a listing has; very many when it does not tell."""
     info = data.get("page_info")
     total = info.get("total_page") if isinstance(info, dict) else None
     return total if isinstance(total, int) and not isinstance(total, bool) else MOST_CHUNKS

@@ -42,6 +42,7 @@ def check_length(call: Call) -> None:
 
 
 def check_traffic(call: Call) -> None:
+    """Refuse a limit on traffic that is out of bounds."""
     given = call.headers.get("x-oss-traffic-limit", call.get("x-oss-traffic-limit"))
     if given is not None and not (
         re.fullmatch(r"[0-9]{1,12}", given) and _TRAFFIC[0] <= int(given) <= _TRAFFIC[1]
@@ -85,6 +86,7 @@ def range_of(text: str, size: int) -> tuple[int, int] | None:
 
 
 def number_of(call: Call, name: str, default: int) -> int:
+    """Return a whole number of the query."""
     text = call.get(name)
     if not text:
         return default
@@ -100,6 +102,7 @@ def number_of(call: Call, name: str, default: int) -> int:
 
 
 def page_of(call: Call, name: str, default: int, limit: int) -> int:
+    """Return how many entries a page has: as asked, and no more than ``limit``."""
     most = number_of(call, name, default)
     if not 1 <= most <= 1000:
         raise Refusal(

@@ -35,10 +35,10 @@ class Limits:
     max_size: int = 10 * 10**9  # "10 GB", SDK; the description says 4 GiB
     max_image: int = 32 << 20  # "32 MB", SDK
     max_filename: int = 255
-    session_seconds: float = 24 * 3600.0
-    url_seconds: float = 3600.0
+    session_seconds: float = 24 * 3600.0  # the description, expires_at
+    url_seconds: float = 3600.0  # there, PresignedURLChunk
     urls_first: int = 10
-    urls_most: int = 50
+    urls_most: int = 50  # these four: the description's request schemas
     report_most: int = 50
     page_most: int = 50
     page_default: int = 10

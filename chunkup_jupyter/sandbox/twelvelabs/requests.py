@@ -31,6 +31,7 @@ def field_of(call: Call, name: str) -> str:
 
 
 def text(data: Mapping[str, Any], name: str, least: int, most: int) -> str:
+    """Return a text of a body, of so many characters."""
     value = data.get(name)
     if value is None:
         raise No(400, "parameter_not_provided", f"{name} is required")
@@ -40,6 +41,7 @@ def text(data: Mapping[str, Any], name: str, least: int, most: int) -> str:
 
 
 def integer(data: Mapping[str, Any], name: str, least: int, most: int | None) -> int:
+    """Return a whole number of a body."""
     value = data.get(name)
     fits = isinstance(value, int) and least <= value and (most is None or value <= most)
     if not fits or isinstance(value, bool):
@@ -59,6 +61,7 @@ def number_of(call: Call, name: str, default: int | None, most: int | None) -> i
 
 
 def metadata(value: object) -> Mapping[str, Any]:
+    """Return an asset's metadata without what is empty."""
     if value is None:
         return {}
     if not isinstance(value, dict):
