@@ -121,12 +121,16 @@ def _twelvelabs(base: str, rest: list[str], body: bytes) -> object:
 def _storage(
     method: str, path: str, query: dict[str, list[str]], body: bytes
 ) -> tuple[dict[str, str], bytes]:
-    """OSS and S3: initiate and complete. A key that ends in ``-SIZE.bin`` tells the CRC."""
+    """OSS and S3: initiate, list, complete. A key that ends in ``-SIZE.bin`` tells the CRC."""
     _, bucket, key = path.split("/", 2)
     place = f"<Bucket>{bucket}</Bucket><Key>{key}</Key>"
     if "uploads" in query:
         name = "InitiateMultipartUploadResult"
         return {}, f"<{name}>{place}<UploadId>U1</UploadId></{name}>".encode()
+    if method == "GET" and "uploadId" in query:
+        name = "ListPartsResult"
+        none = "<IsTruncated>false</IsTruncated><NextPartNumberMarker>0</NextPartNumberMarker>"
+        return {}, f"<{name}>{place}<UploadId>U1</UploadId>{none}</{name}>".encode()
     if method == "POST" and "uploadId" in query:
         name = "CompleteMultipartUploadResult"
         tag = "<ETag>&quot;0&quot;</ETag><Location>here</Location>"

@@ -57,7 +57,7 @@ def serve(folder: Path, cores: set[int]) -> Iterator[Sink]:
     )
     plain, tls = _free_ports(2)
     with contextlib.ExitStack() as stack:
-        answers = _started(
+        answers = started(
             stack,
             [sys.executable, "-m", "tests.benchmarks.answers"],
             cores,
@@ -72,12 +72,12 @@ def serve(folder: Path, cores: set[int]) -> Iterator[Sink]:
         # Freed memory is kept: what a fresh page costs is the kernel's business, not ours.
         memory = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20), "MALLOC_TRIM_THRESHOLD_": str(1 << 31)}
         command = [nginx, "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", "stderr"]
-        _started(stack, command, cores, env={**os.environ, **memory})
+        started(stack, command, cores, env={**os.environ, **memory})
         _wait(plain)
         yield Sink(plain, tls, folder / "ca.pem")
 
 
-def _started(
+def started(
     stack: contextlib.ExitStack, command: list[str], cores: set[int], **options: object
 ) -> subprocess.Popen[str]:
     process = subprocess.Popen(command, **options)  # type: ignore[call-overload]
