@@ -13,14 +13,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from . import background, nested, reuse
+from . import background, nested
 from .engine import Options
 from .errors import ChunkupError, InvalidUpload, UploadInterrupted
 from .events import Event, Listener, Meter, Progress, State
 from .journal import MemoryLines
 from .model import Provider, Session
-from .orders import Order, open_for, place, plan_for
+from .orders import Order, open_for, place
 from .plan import Plan
+from .preview import preview
 from .results import UploadResult
 from .run import Run
 from .transport import Policy
@@ -127,7 +128,9 @@ def upload(
 def plan(source: Any, dest: str | Provider, **options: Any) -> Plan:
     """Return what ``start`` with the same arguments would do.
 
-    Sends no request to the provider; a source that is elsewhere is asked for its size.
+    The file is looked at as ``check`` would; the provider is sent no request, a source
+    that is elsewhere is only asked for its size. Raises what ``start`` raises before a
+    request, whatever is wrong with the content among it.
     """
     options.pop("listeners", None)
     return plan_of(place(source, dest, **options))
@@ -136,16 +139,11 @@ def plan(source: Any, dest: str | Provider, **options: Any) -> Plan:
 def plan_of(order: Order) -> Plan:
     """Return what this order would do."""
     opened = open_for(order)
+    looking = background.submit(preview(order, opened))
     try:
-        found = plan_for(order, opened)
-        provider = order.provider.for_file(opened.info)
-        earlier = reuse.earlier(order, opened.info.size, provider)
-        if earlier and not opened.in_order:
-            known = background.submit(reuse.match(opened, earlier)).result()
-            if known is not None:
-                found = replace(found, notes=(*found.notes, reuse.offer(known, time.time())))
-        return found
+        return looking.result()
     finally:
+        looking.cancel()
         opened.close()
 
 

@@ -55,6 +55,7 @@ __all__ = [
     "Unfinished",
     "default_folder",
     "open_journal",
+    "peek",
     "remove",
     "unfinished",
 ]
@@ -102,6 +103,15 @@ def open_journal(
     except BaseException:
         lock.release()
         raise
+
+
+def peek(folder: Path | None, key: Key) -> Past:
+    """Return what is known of an upload; locks and changes nothing."""
+    found = None
+    if folder is not None:
+        with contextlib.suppress(OSError):
+            found = FileLines(folder / "journals" / f"{key.id}.jsonl").load()
+    return read(found or b"", key).known.past()
 
 
 class Journal:

@@ -21,7 +21,7 @@ from . import plan as planning
 from . import providers
 from .engine import Options
 from .errors import InvalidUpload
-from .journal import default_folder
+from .journal import Key, default_folder
 from .model import Provider
 from .pace import START
 from .plan import Plan
@@ -213,6 +213,17 @@ def plan_for(order: Order, source: Source) -> Plan:
         warnings=tuple(warnings),
         sandbox=order.sandbox,
     )
+
+
+def key_of(provider: Provider, source: Source) -> Key:
+    """Return what the journal of this upload is found by."""
+    return Key(provider.url, provider.account, source.identity)
+
+
+def terms_of(order: Order, provider: Provider) -> dict[str, Any]:
+    """Return what is settled when a session opens: one with other terms is not resumed."""
+    media_type = order.asked.media_type
+    return provider.terms | ({"media_type": media_type} if media_type else {})
 
 
 def words_of(order: Order) -> list[str]:

@@ -15,9 +15,9 @@ from .by_hand import perform
 from .engine import Options, Upload
 from .errors import ChunkupError, UploadCancelled, UploadInterrupted
 from .events import Event, Listener, Progress, Started, State
-from .journal import Entry, Key, Ledger, MemoryLines, open_journal
+from .journal import Entry, Ledger, MemoryLines, open_journal
 from .model import Provider, Result
-from .orders import Order, open_for, plan_for, words_of
+from .orders import Order, key_of, open_for, plan_for, terms_of, words_of
 from .results import UploadResult
 from .transport import Policy
 from .wire import Client as Wire
@@ -58,7 +58,7 @@ class Run:
             provider = order.provider.for_file(source.info)
             journal = open_journal(
                 order.state,
-                Key(provider.url, provider.account, source.identity),
+                key_of(provider, source),
                 source={
                     "spelled": source.spelled,
                     "name": source.info.name,
@@ -84,7 +84,7 @@ class Run:
             finished=self._record,
             known=self._known,
             warnings=self.plan.warnings,
-            terms=provider.terms | ({"media_type": asked.media_type} if asked.media_type else {}),
+            terms=terms_of(order, provider),
         )
 
     @property

@@ -78,7 +78,8 @@ MAY_IMPORT = {
     ),
     "reuse": "events model units engine journal sources orders",
     "run": f"{PURE} transport engine journal background results orders by_hand reuse",
-    "jobs": f"{PURE} transport engine journal background results orders nested reuse run",
+    "preview": "model plan preflight journal resume reuse orders sources",
+    "jobs": f"{PURE} transport engine journal background results orders nested preview run",
     "batch": "errors events plan remote choosing background results orders jobs wire",
     "conformance": f"{PURE} engine transport journal sources sandbox sandbox/*",
     "ui/*": (

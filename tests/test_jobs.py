@@ -445,6 +445,40 @@ def test_a_plan_sends_nothing(each):
     assert len(each.proxy.asked) == before
 
 
+def test_a_plan_looks_at_the_content_as_the_upload_would(tmp_path):
+    path = tmp_path / "examples.jsonl"
+    path.write_text('{"prompt": "a", "completion": "b"}\n' * 12)
+    with closing(world("openai")) as openai:
+        made = jobs.plan(path, "openai:fine-tune", **openai.fields())
+        path.write_text("no JSON\n")
+
+        assert made.checks[0] == "12 lines"
+        with pytest.raises(errors.InvalidUpload, match="line 1: is no JSON"):
+            jobs.plan(path, "openai:fine-tune", **openai.fields())
+        assert jobs.plan(path, "openai:fine-tune", check=False, **openai.fields()).parts == 1
+        assert not openai.proxy.asked
+
+
+def test_a_plan_says_what_would_be_resumed(place, tmp_path):
+    path, state = tmp_path / "file.bin", tmp_path / "state"
+    path.write_bytes(random_bytes(8 * PART))
+    job = hanging(place, source=path, state=state)
+
+    def planned(**options):
+        return jobs.plan(path, place.dest, state=state, **{**place.fields(), **options})
+
+    assert len(planned().resumable) == 3  # while it runs: nothing is locked, nothing changed
+    job.stop()
+    assert job.settle(2)
+
+    assert [receipt.size for receipt in planned(part_size=None).resumable] == [PART] * 3
+    assert planned(part_size=None).part_size == PART
+    assert not planned(fresh=True).resumable
+    assert not planned(part_size=2 * PART).resumable
+    assert not planned(storage_class="IA").resumable
+    assert not planned(state=None).resumable
+
+
 def test_the_same_upload_twice_at_once_is_refused_in_one_process_too(place, tmp_path):
     job = hanging(place, state=tmp_path)
 
