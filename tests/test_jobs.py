@@ -465,7 +465,7 @@ def test_a_plan_says_what_would_be_resumed(place, tmp_path):
     job = hanging(place, source=path, state=state)
 
     def planned(**options):
-        return jobs.plan(path, place.dest, state=state, **{**place.fields(), **options})
+        return jobs.plan(path, place.dest, **{"state": state, **place.fields(), **options})
 
     assert len(planned().resumable) == 3  # while it runs: nothing is locked, nothing changed
     job.stop()

@@ -982,8 +982,8 @@ class TestComplete:
         assert answer.retry_after > 0
 
     def test_one_look_tells_that_all_is_reported(self):
-        """A long file has two hundred pages of chunks, which nobody needs every two seconds."""
-        pages = {"page": 1, "total_page": 200}
+        """10 GB have forty pages of chunks, which nobody needs every two seconds."""
+        pages = {"page": 1, "total_page": 40}
 
         asked, answer = play(
             made().complete(SESSION, RECEIPTS),

@@ -36,7 +36,7 @@ AZURE_RULES = Rules(
     advised_max=9 * 10**9,
     advice="Azure OpenAI takes up to 9 GB and does not say whether that means 9 GiB; "
     "this file is in between and may be refused at the end",
-    max_part=RULES.max_part,
+    max_part=RULES.max_part,  # Azure: "the standard file size limit of the purpose"
     life=7200,  # "two hours", Upload File - Start, 2024-08-01-preview
     digest="md5",
     retry_on=RULES.retry_on,

@@ -27,6 +27,7 @@ RULES = Rules(
 )
 _TRAFFIC = (819_200, 838_860_800)  # bits a second; "Single-connection bandwidth throttling"
 _TAGS = 10  # "Object tagging", as above
+# "PutObjectACL" and "Storage classes", as above
 _ACLS = ("default", "private", "public-read", "public-read-write")
 _CLASSES = ("Standard", "IA", "Archive", "ColdArchive", "DeepColdArchive")
 _STYLES = ("virtual", "path", "cname")

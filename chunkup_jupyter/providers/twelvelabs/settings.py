@@ -1,4 +1,7 @@
-"""What TwelveLabs is told: what the file is, and what becomes of it; checked at once."""
+"""What TwelveLabs is told: what the file is, and what becomes of it; checked at once.
+
+"SDK" and "spec", where facts come from, are named at the top of the package.
+"""
 
 from __future__ import annotations
 

@@ -56,6 +56,7 @@ class Uploads(Urls, Assets):
         except AuthError as error:
             if error.status != 403:
                 raise
+            # 200 MB: SDK, assets/client.py
             raise AuthError(
                 f"{error}. Multipart upload may be a preview that is not enabled for this "
                 "account: ask TwelveLabs, or send files up to 200 MB directly",
@@ -176,7 +177,7 @@ class Uploads(Urls, Assets):
             if finished is None:
                 raise
             return finished
-        # All reported, none failed: two hundred pages of chunks could tell no more.
+        # All reported, none failed: forty pages of chunks (10 GB) could tell no more.
         counted = state.raw.get("chunks_completed") == count(session.file.size, session.part_size)
         if not (state.done or counted):
             state = yield from self._state(session)
