@@ -27,7 +27,7 @@ from .addresses import allowed
 from .answers import MOST_CHUNKS, accept, compared, etag_of, identifier, integer, worth_a_fresh_url
 from .assets import POLL, Assets
 from .sessions import UPLOADS
-from .settings import MOST_REPORTED, metadata
+from .settings import metadata
 from .urls import Urls
 
 _TRIES = 8  # fresh URLs a part may cost in one go; as often as a request is attempted
@@ -153,7 +153,7 @@ class Uploads(Urls, Assets):
         A batch that the server refuses is left to ``complete``, which looks at every
         part. Raises ``SessionLost``.
         """
-        for batch in _batches(receipts):
+        for batch in self._batches(receipts):
             response = yield from self._report(session, batch)
             if response.status == 400:
                 yield from self._state(session, whole=False)
@@ -186,7 +186,7 @@ class Uploads(Urls, Assets):
             if lost and not state.done:
                 raise _resend(lost, state.why)
             # A failed part that was sent again stays failed until it is reported.
-            for batch in _batches(unknown):
+            for batch in self._batches(unknown):
                 response = yield from self._report(session, batch)
                 if response.status == 400:
                     numbers = {each.number for each in batch}
@@ -215,6 +215,12 @@ class Uploads(Urls, Assets):
         self._forget(session)
         return answered(None)
 
+    def _batches(self, receipts: Sequence[PartReceipt]) -> Iterator[Sequence[PartReceipt]]:
+        """Yield the receipts that can be reported, as many at a time as one report takes."""
+        known, most = [each for each in receipts if each.token], self.rules.report_every
+        for start in range(0, len(known), most):
+            yield known[start : start + most]
+
 
 def _resend(numbers: set[int], why: str) -> IntegrityError:
     named = ", ".join(str(number) for number in sorted(numbers)[:20])
@@ -222,10 +228,3 @@ def _resend(numbers: set[int], why: str) -> IntegrityError:
     said = f" ({why})" if why else ""
     text = f"TwelveLabs does not accept part {named}{more} as it came{said}"
     return IntegrityError(text, parts=numbers)
-
-
-def _batches(receipts: Sequence[PartReceipt]) -> Iterator[Sequence[PartReceipt]]:
-    """Yield the receipts that can be reported, fifty at a time."""
-    known = [each for each in receipts if each.token]
-    for start in range(0, len(known), MOST_REPORTED):
-        yield known[start : start + MOST_REPORTED]
