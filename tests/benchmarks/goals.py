@@ -77,7 +77,7 @@ class Bench:
 
     def file(self, size: int) -> Path:
         """Return a file of the pattern's bytes; sparse from 8 GiB on."""
-        path = self.folder / f"{size}.bin"
+        path = self.folder / f"file-{size}.bin"
         if not path.exists():
             with path.open("wb") as file:
                 if size < 8 * GIB:
