@@ -15,13 +15,13 @@ from typing import Any, overload
 
 from . import background, remote
 from .choosing import Chosen, choose
+from .client import HttpClient
 from .errors import InvalidUpload, SomeFailed, UploadCancelled, UploadInterrupted
 from .events import Cancelled, Event, Failed, Listener, Meter, Progress, State, Stopped, Waiting
 from .jobs import Job, plan_of
 from .orders import Order, place, words_of
 from .plan import Plan
 from .results import UploadResult
-from .wire import HttpClient
 
 FILES = 2  # on their way at once; each has its parts in parallel already
 

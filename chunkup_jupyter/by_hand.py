@@ -6,10 +6,11 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from . import background
+from .client import HttpClient
 from .model import Flow, Provider
 from .model import drive as drive_flow
 from .transport import Transport
-from .wire import HttpClient, Request, Response
+from .wire import Request, Response
 
 T = TypeVar("T")
 

@@ -28,6 +28,7 @@ from typing import Any, ClassVar
 
 from . import plan
 from .answers import clean
+from .client import HttpClient
 from .engine import Options, Upload
 from .errors import ChunkupError, SessionLost
 from .events import Completed, Event, PartDone, Progress, Restarted, State
@@ -36,7 +37,7 @@ from .model import Body, FileInfo, Provider, Result, Session, drive
 from .sandbox import Sandbox
 from .sandbox.faults import COMMON, Fault, Faulty
 from .sources import open_source
-from .wire import HttpClient, MemoryClient, Patience, Request, Response
+from .wire import MemoryClient, Patience, Request, Response
 
 
 class Crash(BaseException):

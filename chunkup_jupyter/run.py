@@ -12,6 +12,7 @@ from typing import Any
 
 from . import background, reuse
 from .by_hand import perform
+from .client import HttpClient
 from .engine import Options, Upload
 from .errors import ChunkupError, UploadCancelled, UploadInterrupted
 from .events import Event, Listener, Progress, Started, State
@@ -21,7 +22,6 @@ from .orders import Order, key_of, open_for, plan_for, terms_of, words_of
 from .results import UploadResult
 from .transport import Policy
 from .wire import Client as Wire
-from .wire import HttpClient
 
 
 class Run:

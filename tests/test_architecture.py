@@ -20,7 +20,9 @@ MAY_IMPORT = {
     "sockets": "",
     "fast": "",
     "bandwidth": "units",
-    "wire": "bandwidth fast sockets",
+    "wire": "",
+    "addresses": "wire",
+    "client": "wire addresses bandwidth fast sockets",
     "errors": "",
     "digests": "",
     "signals": "",
@@ -71,17 +73,17 @@ MAY_IMPORT = {
     "background": "",
     "nested": "errors",
     "results": "model units",
-    "by_hand": "model transport wire background",
+    "by_hand": "model transport client wire background",
     "orders": (
         "model plan errors secrets units engine providers credentials sources journal pace "
         "transport sandbox sandbox/server"
     ),
     "reuse": "events model units engine journal sources orders",
-    "run": f"{PURE} transport engine journal background results orders by_hand reuse",
+    "run": f"{PURE} transport engine journal background results orders client by_hand reuse",
     "preview": "model plan preflight journal resume reuse orders sources",
     "jobs": f"{PURE} transport engine journal background results orders nested preview run",
-    "batch": "errors events plan remote choosing background results orders jobs wire",
-    "conformance": f"{PURE} engine transport journal sources sandbox sandbox/*",
+    "batch": "errors events plan remote choosing background results orders jobs client",
+    "conformance": f"{PURE} client engine transport journal sources sandbox sandbox/*",
     "ui/*": (
         "jobs bandwidth batch choosing remote by_hand orders results credentials journal "
         "providers answers events model plan sources errors units secrets sandbox ui/*"
@@ -157,7 +159,7 @@ def test_only_one_file_names_the_http_library():
             if isinstance(node, (ast.Import, ast.ImportFrom))
             for alias in node.names
         }
-        assert "httpx" not in named or name == "wire", name
+        assert "httpx" not in named or name == "client", name
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("providers/")])

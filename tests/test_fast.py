@@ -18,7 +18,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from peers import Authority, Peer, answering, reply
 
-from chunkup_jupyter import fast, wire
+from chunkup_jupyter import client, fast, wire
 from chunkup_jupyter.model import Body
 from chunkup_jupyter.wire import Dropped, NotConnected, Request, Stalled, Untrusted
 
@@ -203,7 +203,7 @@ def test_a_host_that_a_server_named_is_resolved_once_and_so_not_by_it(used, monk
     async def public(host, proxy):
         return "127.0.0.1"
 
-    monkeypatch.setattr(wire, "_public_address", public)
+    monkeypatch.setattr(client, "public_address", public)
     with Peer(OK) as peer:
         send(put(f"http://storage.example:{peer.port}/a", public_only=True))
 
@@ -230,7 +230,7 @@ def test_this_machine_is_never_reached_through_a_proxy(used, monkeypatch):
 def test_a_client_of_the_callers_own_is_used_as_it_stands(used):
     async def sending(url):
         async with httpx.AsyncClient() as own:
-            return await wire.HttpClient(client=own).send(put(url))
+            return await client.HttpClient(client=own).send(put(url))
 
     with Peer(OK) as peer:
         assert asyncio.run(sending(peer.base + "/a")).status == 200
@@ -293,7 +293,7 @@ def test_whom_it_does_not_trust_the_stock_transport_may(tmp_path, used, monkeypa
     """It knows the system's certificates, which may be none; the stock one brings its own."""
     authority = Authority(tmp_path)
     context = ssl.create_default_context(cafile=authority.bundle)
-    monkeypatch.setattr(wire, "_context", lambda bundle: context)
+    monkeypatch.setattr(client, "_context", lambda bundle: context)
     with Peer(OK, authority.server("127.0.0.1")) as peer:
         for _ in range(2):
             assert send(put(peer.base + "/a"), put(peer.base + "/b")).content == b"fine"

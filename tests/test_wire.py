@@ -14,12 +14,12 @@ import psutil
 import pytest
 from peers import Authority, Peer, answering, reply
 
-from chunkup_jupyter import wire
+from chunkup_jupyter import addresses, fast
+from chunkup_jupyter.client import HttpClient
 from chunkup_jupyter.model import Body
 from chunkup_jupyter.wire import (
     BadAnswer,
     Dropped,
-    HttpClient,
     Malformed,
     NotConnected,
     Patience,
@@ -35,7 +35,7 @@ SHORT = Patience(connect=0.5, idle=0.4, answer=0.4)
 @pytest.fixture(autouse=True)
 def stock_transport(monkeypatch):
     """Whether or not the faster one is installed; test_fast has the same promises of it."""
-    monkeypatch.setattr(wire.fast, "fits", lambda url: False)
+    monkeypatch.setattr(fast, "fits", lambda url: False)
 
 
 @pytest.fixture(autouse=True)
@@ -524,7 +524,7 @@ def test_the_address_that_was_checked_is_the_one_connected_to(monkeypatch, tmp_p
     """And the certificate is still held against the name."""
     authority = Authority(tmp_path)
     asked = resolves_to(monkeypatch, "127.0.0.1")
-    monkeypatch.setattr(wire, "_is_public", lambda address: True)
+    monkeypatch.setattr(addresses, "_is_public", lambda address: True)
     with Peer(OK, authority.server("storage.example")) as peer:
         url = f"https://storage.example:{peer.port}/a"
         answer = send(Request("PUT", url, public_only=True), ca_bundle=authority.bundle)
