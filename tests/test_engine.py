@@ -634,6 +634,24 @@ def test_of_a_session_that_lost_one_part_only_that_is_sent_again():
     assert studio.sandbox.seen["create"] == 1
 
 
+def test_a_part_that_oss_lost_is_sent_again_and_no_other():
+    studio = Studio("oss")
+
+    async def lose(request):
+        (upload,) = studio.sandbox.unfinished()[:1] or ("",)
+        if request.method == "POST" and f"?uploadId={upload}" in request.url and upload:
+            studio.hook = None
+            studio.sandbox.lose_part(upload, 2)
+
+    studio.hook = lose
+
+    studio.run(jobs=1)
+
+    studio.arrived()
+    assert len(studio.parts()) == 11
+    assert studio.sandbox.seen["initiate"] == 1
+
+
 def test_one_that_loses_it_twice_is_given_up_for_another():
     studio = Studio("twelvelabs")
     studio.hook = losing(studio, 4)

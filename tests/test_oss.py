@@ -6,6 +6,7 @@ import base64
 import copy
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
@@ -696,22 +697,53 @@ def test_a_completion_that_is_refused_says_what_to_do(status, code, advice):
     assert advice in str(error)
 
 
+def held_as(*parts: PartReceipt) -> Response:
+    """Return a listing of these parts."""
+    listed = "".join(
+        f"<Part><PartNumber>{part.number}</PartNumber><ETag>{part.token}</ETag>"
+        f"<Size>{part.size}</Size>"
+        f"<HashCrc64ecma>{part.checksum.removeprefix('crc64:')}</HashCrc64ecma></Part>"
+        for part in parts
+    )
+    return ok(f"<ListPartsResult>{listed}</ListPartsResult>")
+
+
 def test_a_wrong_etag_is_looked_up_before_a_completion_is_given_up():
     """What lies in between may change a header; size and CRC-64 say that it is the part."""
-    crc = PARTS[1].checksum.removeprefix("crc64:")
-    theirs = (
-        "<ListPartsResult><Part><PartNumber>2</PartNumber><ETag>&quot;C&quot;</ETag>"
-        f"<Size>4</Size><HashCrc64ecma>{crc}</HashCrc64ecma></Part></ListPartsResult>"
-    )
+    theirs = held_as(PARTS[0], replace(PARTS[1], token="C"))
 
     flow = oss().complete(SESSION, PARTS)
-    requests = [next(flow), flow.send(no(400, "InvalidPart")), flow.send(ok(theirs))]
+    requests = [next(flow), flow.send(no(400, "InvalidPart")), flow.send(theirs)]
 
     assert [request.method for request in requests] == ["POST", "GET", "POST"]
     assert b'<ETag>"C"</ETag>' in requests[2].content
     assert f'<ETag>"{PARTS[0].token}"</ETag>'.encode() in requests[2].content
-    with pytest.raises(Refused, match="run the same line again"):
+    with pytest.raises(Refused, match="run it again with --fresh"):
         flow.send(no(400, "InvalidPart"))
+
+
+@pytest.mark.parametrize(
+    "theirs",
+    [
+        (),
+        (replace(PARTS[1], size=3),),
+        (replace(PARTS[1], checksum="crc64:1"),),
+        (replace(PARTS[1], checksum="", token="C"),),
+    ],
+    ids=["missing", "another size", "other bytes", "unknown bytes of another ETag"],
+)
+def test_parts_that_oss_does_not_have_as_they_were_sent_are_named(theirs):
+    with pytest.raises(IntegrityError, match="part 2 as it was sent") as error:
+        answer(oss().complete(SESSION, PARTS), no(400, "InvalidPart"), held_as(PARTS[0], *theirs))
+
+    assert error.value.parts == {2}
+    assert not error.value.final
+
+
+def test_a_key_that_may_not_list_leaves_an_invalid_part_unexplained():
+    refusals = no(400, "InvalidPart"), no(403, "AccessDenied"), no(400, "InvalidPart")
+
+    fails(oss().complete(SESSION, PARTS), Refused, *refusals)
 
 
 # listing

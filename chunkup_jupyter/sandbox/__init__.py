@@ -104,7 +104,6 @@ class Sandbox(ABC):
     """
 
     name: ClassVar[str]
-    digests_of: ClassVar[tuple[str, ...]] = ()
     api: ClassVar[str] = ""
     """What follows the origin in ``base_url`` (``/v1``)."""
 

@@ -31,7 +31,7 @@ _ADVICE = {
     "FileAlreadyExists": "it was left as it is, because of --no-clobber",
     "EntityTooSmall": "run it again with --fresh and larger parts",
     "EntityTooLarge": "run it again with --fresh and smaller parts",
-    "InvalidPart": "run the same line again: parts OSS does not have are sent again",
+    "InvalidPart": "run it again with --fresh: this upload cannot be completed",
     # Error codes that are the same for several mistakes are told apart by their EC.
     "0002-00000080": "signature version 1 is closed for this account; leave --signature out",
     "0002-00000226": "check --region: it must be the bucket's own, such as cn-hangzhou",

@@ -43,7 +43,7 @@ class Completion(Objects):
         anything is repeated.
 
         Raises:
-            IntegrityError: OSS has other bytes than were sent.
+            IntegrityError: OSS has other bytes than were sent, or lacks some parts.
             SessionLost: OSS knows neither the upload nor the object.
             OutcomeUnknown: it knows the upload no longer, and the object may not be asked.
         """
@@ -65,8 +65,6 @@ class Completion(Objects):
                     # upload id is gone either way, so ask the object itself.
                     return (yield from self._stands(session, crc, sure=False))
                 if code == "InvalidPart" and not listed:
-                    # The parts' CRCs were compared as they came, so a wrong ETag may be
-                    # all that is wrong: something in between changed a header.
                     listed = True
                     held = yield from self.held(session)
                     body, headers = self._completion(_corrected(receipts, held))
@@ -219,17 +217,30 @@ def whole_crc(receipts: Sequence[PartReceipt]) -> int | None:
     return crc
 
 
-def _corrected(receipts: Sequence[PartReceipt], held: Held) -> list[PartReceipt]:
-    """Return the receipts with the ETags OSS lists for parts of the same size and CRC-64."""
+def _corrected(receipts: Sequence[PartReceipt], held: Held) -> Sequence[PartReceipt]:
+    """Return the receipts with the ETags OSS lists for them.
+
+    The parts' CRCs were compared as they came, so a wrong ETag may be all that is wrong:
+    something in between changed a header. Raises ``IntegrityError`` for parts that OSS
+    does not have as they were sent.
+    """
+    if held is None:
+        return receipts
     assert not isinstance(held, int)
-    listed = {receipt.number: receipt for receipt in held or ()}
-    return [
-        replace(receipt, token=theirs.token)
-        if (theirs := listed.get(receipt.number)) is not None
-        and (theirs.size, theirs.checksum) == (receipt.size, receipt.checksum)
-        else receipt
-        for receipt in receipts
-    ]
+    listed = {receipt.number: receipt for receipt in held}
+    lost = [ours.number for ours in receipts if not _same(ours, listed.get(ours.number))]
+    if lost:
+        named = ", ".join(map(str, lost[:20])) + (" and more" if len(lost) > 20 else "")
+        raise IntegrityError(f"OSS does not have part {named} as it was sent", parts=lost)
+    return [replace(ours, token=listed[ours.number].token) for ours in receipts]
+
+
+def _same(ours: PartReceipt, theirs: PartReceipt | None) -> bool:
+    if theirs is None or theirs.size != ours.size:
+        return False
+    if ours.checksum and theirs.checksum:
+        return ours.checksum == theirs.checksum
+    return ours.token == theirs.token
 
 
 def _escaped(text: str) -> str:

@@ -30,7 +30,6 @@ class OpenAISandbox(Uploads, Files, NextSteps):
 
     name: ClassVar[str] = "openai"
     api: ClassVar[str] = "/v1"
-    digests_of: ClassVar[tuple[str, ...]] = ("md5",)
 
     def announce(self) -> Mapping[str, str]:
         """Return the key."""

@@ -37,7 +37,6 @@ class OSSSandbox(Uploads, Objects):
     """
 
     name: ClassVar[str] = "oss"
-    digests_of: ClassVar[tuple[str, ...]] = ("md5", "crc64")
 
     def announce(self) -> Mapping[str, str]:
         """Return the key pair, bucket and region."""

@@ -134,6 +134,11 @@ class Contents(Sandbox):
         with self.lock:
             self._uploads.pop(upload_id, None)
 
+    def lose_part(self, upload_id: str, number: int) -> None:
+        """Lose a part that was stored."""
+        with self.lock:
+            self._uploads[upload_id].parts.pop(number, None)
+
     def take(self, method: str, url: str, headers: Headers, body: Blob) -> Answer:
         """Answer one call. A body's digests are computed before the lock is taken."""
         if method == "PUT":

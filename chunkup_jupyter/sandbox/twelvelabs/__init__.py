@@ -28,7 +28,6 @@ class TwelveLabsSandbox(Sessions, Storage, NextSteps):
 
     name: ClassVar[str] = "twelvelabs"
     api: ClassVar[str] = "/v1.3"
-    digests_of: ClassVar[tuple[str, ...]] = ("md5",)
 
     def announce(self) -> Mapping[str, str]:
         """Return the key."""
