@@ -1,10 +1,8 @@
-"""Real JupyterLab, real Chromium: what a person sees, clicks, drops and saves."""
+"""The live view in a real JupyterLab: seen in light and dark, hovered, reloaded."""
 
 from __future__ import annotations
 
-import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +10,6 @@ import pytest
 from lab import Lab, until
 
 pytestmark = pytest.mark.browser
-
-JSONL = '{"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"b"}]}\n'
 
 PRETEND = """
 import threading, time
@@ -95,61 +91,6 @@ def test_hovering_and_the_keyboard_tell_about_a_part(page: Any, server: Lab) -> 
     assert tip.inner_text().startswith("Part 2 of 16: ")
 
 
-def test_every_button_is_heard_while_a_cell_waits(page: Any, server: Lab, kernel: str) -> None:
-    """A cell that awaits: the way in which the magic waits. On 6.31 only Interrupt is heard."""
-    waits = "import asyncio\nwhile not job.asked: await asyncio.sleep(.05)"
-    notebook = server.notebook(
-        page, [PRETEND, "show(50, 60)", waits], f"busy-{kernel}.ipynb", kernel
-    )
-    notebook.run(0)
-    notebook.run(1)
-    page.get_by_role("button", name="Pause").wait_for()
-    hears = tuple(notebook.value("list(__import__('ipykernel').version_info[:2])")) >= (7, 0)
-    notebook.run(2, wait=False)
-    page.wait_for_timeout(300)
-    page.get_by_role("button", name="Pause").click()
-
-    if hears:
-        began = time.monotonic()
-        page.get_by_text("Paused", exact=False).first.wait_for(timeout=3000)
-        assert time.monotonic() - began < 1.5
-    else:
-        page.get_by_text("The kernel is busy").first.wait_for(timeout=2000)
-        notebook.interrupt()
-        page.get_by_text("Paused", exact=False).first.wait_for(timeout=3000)
-
-
-def test_a_click_on_a_deaf_kernel_says_so_within_a_second(page: Any, server: Lab) -> None:
-    notebook = server.notebook(page, [PRETEND, "show(50, 60)", "time.sleep(4)"], "deaf.ipynb")
-    notebook.run(0)
-    notebook.run(1)
-    page.get_by_role("button", name="Pause").wait_for()
-    # As if the front end had no subshells, like VS Code and older ones.
-    notebook.execute(
-        "view.comm._reply_subshell_for = lambda data, default: None\n"
-        if hasattr(__import__("ipykernel.comm.comm").comm.comm.BaseComm, "_reply_subshell_for")
-        else ""
-    )
-    notebook.run(2, wait=False)
-    page.wait_for_timeout(300)
-    page.get_by_role("button", name="Pause").click()
-
-    page.get_by_text("The kernel is busy").first.wait_for(timeout=1500)
-    page.get_by_text("Paused", exact=False).first.wait_for(timeout=8000)
-
-
-def test_cancelling_takes_two_clicks(page: Any, server: Lab) -> None:
-    notebook = server.notebook(page, [PRETEND, "show(50, 60)"], "cancel.ipynb")
-    notebook.run(0)
-    notebook.run(1)
-    page.get_by_role("button", name="Cancel").click()
-    page.get_by_role("button", name="Really discard?").wait_for()
-    assert notebook.value("job.asked") == []
-    page.get_by_role("button", name="Really discard?").click()
-
-    until(lambda: notebook.value("job.asked") == ["cancel"])
-
-
 def test_a_reloaded_page_shows_the_same_and_goes_on(page: Any, server: Lab) -> None:
     notebook = server.notebook(page, [PRETEND, "show(64, 60)"], "reload.ipynb")
     notebook.run(0)
@@ -164,25 +105,3 @@ def test_a_reloaded_page_shows_the_same_and_goes_on(page: Any, server: Lab) -> N
     until(lambda: word(page) != before)
     page.get_by_role("button", name="Pause").click()
     page.get_by_text("Paused", exact=False).first.wait_for(timeout=3000)
-
-
-@pytest.mark.parametrize("kind", ["completed", "failed"])
-def test_when_it_ends_static_html_stays_in_the_file(page: Any, server: Lab, kind: str) -> None:
-    (server.work / "train.jsonl").write_text(JSONL * 500)
-    if kind == "failed":
-        (server.work / "train.jsonl").write_text("no json\n" * 500)
-    cells = ["%load_ext chunkup_jupyter",
-             "%chunkup train.jsonl openai:fine-tune --sandbox --progress widget"]  # fmt: skip
-    notebook = server.notebook(page, cells, f"static-{kind}.ipynb")
-    notebook.run(0)
-    notebook.run(1)
-    until(lambda: "text/html" in json.dumps(notebook.outputs(1)))
-    saved = notebook.save()
-    text = json.dumps(saved["cells"][1]["outputs"])
-
-    assert "widget-view" not in text
-    assert "<script" not in text
-    assert "widgets" not in saved["metadata"]
-    assert ("file-" if kind == "completed" else "line 1") in text
-    page.goto(f"{server.url}/lab/tree/static-{kind}.ipynb?token={server.token}&reset")
-    page.locator(".jp-RenderedHTMLCommon table").first.wait_for()
