@@ -188,6 +188,7 @@ class Panel(anywidget.AnyWidget):
         line = self._line(content)
         self._carry_out(line)
         form.remember(self._answers(content))
+        self.asked = {**self.asked, "remembered": form.remembered()}
         self._look()
         return {"started": len(line.sources)}
 
