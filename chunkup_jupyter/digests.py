@@ -14,7 +14,12 @@ _CRC64_XZ_POLY = 0xC96C5795D7870F42  # reflected; OSS names it crc64ecma
 
 
 class Digest(Protocol):
-    """Takes blocks in order; ``text()`` is the digest so far, as it is written on the wire."""
+    """Takes blocks in order; ``text()`` is the digest so far, as it is written on the wire.
+
+    ``costly``: a block takes it longer than handing the block to a thread.
+    """
+
+    costly: bool
 
     def update(self, block: Buffer, /) -> None: ...
     def text(self) -> str: ...
@@ -22,6 +27,8 @@ class Digest(Protocol):
 
 class Crc64:
     """CRC-64/XZ. ``text()`` is unsigned decimal, as OSS writes it."""
+
+    costly = False
 
     def __init__(self, value: int = 0) -> None:
         self.value = value
@@ -36,6 +43,8 @@ class Crc64:
 class Md5:
     """MD5. ``text()`` is 32 lower-case hex digits."""
 
+    costly = True
+
     def __init__(self) -> None:
         self._hash = hashlib.md5(usedforsecurity=False)
 
@@ -48,6 +57,8 @@ class Md5:
 
 class Sha256:
     """SHA-256. ``text()`` is 64 lower-case hex digits."""
+
+    costly = True
 
     def __init__(self) -> None:
         self._hash = hashlib.sha256()

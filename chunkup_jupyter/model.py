@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import time
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, TypeVar
 
@@ -196,16 +206,30 @@ class Body(Stream):
 
     async def __aiter__(self) -> AsyncIterator[bytes | memoryview]:
         self._restart()
+        sums = list(self._digests.values())
+        aside = self._size > BLOCK and any(each.costly for each in sums)
+        hashing: Awaitable[None] | None = None
         for start in range(0, self._size, BLOCK):
             block = await self._read(start, min(BLOCK, self._size - start))
-            self._absorb(block)
+            if hashing is not None:
+                await hashing
+            self._absorbed += len(block)
+            if aside:
+                # A block is hashed while it is sent; not the last one, from which the
+                # reader may not come back.
+                hashing = asyncio.get_running_loop().run_in_executor(None, _absorb, sums, block)
+                if self._absorbed == self._size:
+                    await hashing
+            else:
+                _absorb(sums, block)
             yield block
 
     def __iter__(self) -> Iterator[bytes]:
         if self._memory is None:
             raise TypeError("only a body made by Body.of can be read without a loop")
         self._restart()
-        self._absorb(self._memory)
+        self._absorbed = len(self._memory)
+        _absorb(self._digests.values(), self._memory)
         yield self._memory
 
     def digest(self, name: str) -> str | None:
@@ -217,10 +241,10 @@ class Body(Stream):
         self._digests = {name: digests.new(name) for name in self._names}
         self._absorbed = 0
 
-    def _absorb(self, block: bytes | memoryview) -> None:
-        self._absorbed += len(block)
-        for digest in self._digests.values():
-            digest.update(block)
+
+def _absorb(sums: Iterable[digests.Digest], block: bytes | memoryview) -> None:
+    for digest in sums:
+        digest.update(block)
 
 
 class Rest(Stream):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import io
 import os
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Protocol, cast, runtime_checkable
 
@@ -31,7 +30,8 @@ __all__ = [
     "spool",
 ]
 
-_DIGEST_BLOCK = 4 << 20  # a hop to a thread costs 0.1 ms, MD5 of this takes 4 ms
+_DIGEST_BLOCK = 4 << 20  # bytes read at once
+_DIGEST_STRETCH = 32 << 20  # bytes hashed before the loop is asked, which may be busy
 
 
 @runtime_checkable
@@ -148,43 +148,39 @@ async def confirm(source: Source) -> None:
 async def crc64_of(source: Source, start: int, size: int) -> int:
     """Return the CRC-64/XZ of ``size`` bytes from ``start``: the proof of one part."""
     crc = digests.Crc64()
-    await _digest(source, crc, start, size, None)
+    await _digest(source, crc, start, size)
     return crc.value
 
 
-async def digest_of(
-    source: Source, name: str, on_bytes: Callable[[int], object] | None = None
-) -> str:
+async def digest_of(source: Source, name: str) -> str:
     """Return the text of the whole source's ``md5``, ``sha256`` or ``crc64``.
 
-    Reads in order and hashes in a thread, block by block, so that cancelling takes
-    effect within one block. ``on_bytes`` is told the size of every block hashed.
+    Reads in order and hashes in a thread; cancelling takes effect within one block.
     """
     digest = digests.new(name)
-    await _digest(source, digest, 0, source.info.size, on_bytes)
+    await _digest(source, digest, 0, source.info.size)
     return digest.text()
 
 
-async def _digest(
-    source: Source,
-    digest: digests.Digest,
-    start: int,
-    size: int,
-    on_bytes: Callable[[int], object] | None,
-) -> None:
-    def both(at: int, count: int) -> None:
-        digest.update(cast(_Blocking, source).read_blocking(at, count))
+async def _digest(source: Source, digest: digests.Digest, start: int, size: int) -> None:
+    end, wanted = start + size, True
 
-    end = start + size
-    blocking = isinstance(source, _Blocking)
-    for at in range(start, end, _DIGEST_BLOCK):
-        count = min(_DIGEST_BLOCK, end - at)
-        if blocking:
-            await asyncio.to_thread(both, at, count)
+    def stretch(at: int) -> None:
+        for block in range(at, min(at + _DIGEST_STRETCH, end), _DIGEST_BLOCK):
+            if wanted:
+                count = min(_DIGEST_BLOCK, end - block)
+                digest.update(cast(_Blocking, source).read_blocking(block, count))
+
+    try:
+        if isinstance(source, _Blocking):
+            for at in range(start, end, _DIGEST_STRETCH):
+                await asyncio.to_thread(stretch, at)
         else:
-            await asyncio.to_thread(digest.update, await source.read(at, count))
-        if on_bytes is not None:
-            on_bytes(count)
+            for at in range(start, end, _DIGEST_BLOCK):
+                block = await source.read(at, min(_DIGEST_BLOCK, end - at))
+                await asyncio.to_thread(digest.update, block)
+    finally:
+        wanted = False
 
 
 @runtime_checkable

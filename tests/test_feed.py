@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import threading
 
 import pytest
 
+from chunkup_jupyter import digests, model
 from chunkup_jupyter import feed as feeding
-from chunkup_jupyter import model
 from chunkup_jupyter.digests import of
 from chunkup_jupyter.engine import Options, Upload
 from chunkup_jupyter.feed import Feed, OrderedFeed
@@ -151,3 +152,82 @@ def test_an_upload_from_a_tape_holds_a_bounded_amount(monkeypatch):
     assert starts == sorted(set(starts))
     assert 70 < most[0] <= 300
     assert not feeds[0]._held
+
+
+# digests that cost time
+
+
+MANY = random.Random(3).randbytes(3 * 32 + 1)
+
+
+async def body_of(data: bytes, *names: str) -> model.Body:
+    return await Feed(open_source(data, name="x"), names).body(Part(1, 0, len(data)))
+
+
+@pytest.mark.parametrize("size", [0, 1, 32, 33, len(MANY)])
+def test_a_digest_is_of_the_whole_part_whatever_its_size(size):
+    async def scenario():
+        body = await body_of(MANY[:size], "md5")
+        sent = b"".join([bytes(block) async for block in body])
+        return sent, body.digest("md5"), body.digest("crc64")
+
+    sent, md5, crc64 = asyncio.run(scenario())
+
+    assert sent == MANY[:size]
+    assert md5 == hashlib.md5(sent).hexdigest()
+    assert crc64 == of("crc64", sent)
+
+
+def test_who_stops_at_the_last_byte_has_the_digest_of_all():
+    async def scenario():
+        body = await body_of(MANY, "md5")
+        blocks = aiter(body)
+        for _ in range(4):
+            await anext(blocks)
+        return body.whole, body.digest("md5")
+
+    assert asyncio.run(scenario()) == (True, hashlib.md5(MANY).hexdigest())
+
+
+def test_a_part_that_was_given_up_halfway_is_hashed_from_its_start(monkeypatch):
+    """What a thread is still at then must not end up in the digest of the next attempt."""
+    started, go_on = threading.Event(), threading.Event()
+
+    class Slow(digests.Md5):
+        def update(self, block):
+            started.set()
+            assert go_on.wait(10)
+            super().update(block)
+
+    async def scenario():
+        body = await body_of(MANY, "md5")
+        with monkeypatch.context() as patch:
+            patch.setitem(digests.DIGESTS, "md5", Slow)
+            async for _ in body:
+                await asyncio.to_thread(started.wait, 10)
+                break
+        async for block in body:
+            if not go_on.is_set():
+                assert len(block) == model.BLOCK
+                go_on.set()
+        return body.digest("md5")
+
+    assert asyncio.run(scenario()) == hashlib.md5(MANY).hexdigest()
+
+
+def test_a_block_is_on_its_way_while_it_is_hashed(monkeypatch):
+    sent = threading.Event()
+
+    class Waiting(digests.Md5):
+        def update(self, block):
+            assert sent.wait(10)  # for ever, if the loop did this
+            super().update(block)
+
+    async def scenario():
+        monkeypatch.setitem(digests.DIGESTS, "md5", Waiting)
+        body = await body_of(MANY, "md5")
+        async for _ in body:
+            sent.set()
+        return body.digest("md5")
+
+    assert asyncio.run(scenario()) == hashlib.md5(MANY).hexdigest()
