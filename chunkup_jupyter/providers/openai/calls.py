@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from ...answers import expect
@@ -13,7 +13,6 @@ from ...wire import Request, Response, encoded, json_request
 from .settings import Settings
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
 class Calls(Settings):
     """How the API is asked."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ...answers import clean, date_of, problem
@@ -18,7 +17,6 @@ _COMPLETIONS = 6  # how often completion is asked for before its outcome is unkn
 _PAGES = 20  # of 100 files: how far back a finished file is looked for
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
 class Completion(Calls):
     """How an upload ends."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from abc import abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from ...answers import clean, json_of, problem
@@ -23,7 +23,6 @@ from .next_cell import cell
 from .settings import check_name
 
 
-@dataclass(frozen=True, kw_only=True, repr=False)
 class Uploads(Completion):
     """The verbs of an upload, and of the file it made."""
 

@@ -6,13 +6,10 @@ reference and error codes, and in its Python SDKs (oss2 2.19.1, alibabacloud-oss
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ...model import Result
 from .uploads import Uploads
 
 
-@dataclass(frozen=True, kw_only=True)
 class OSS(Uploads):
     """One object: ``oss://bucket/key``. A key that ends in ``/`` takes the file's name.
 

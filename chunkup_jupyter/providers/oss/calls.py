@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 from xml.etree.ElementTree import Element
 
@@ -27,7 +26,6 @@ _DOING = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
 class Calls(Settings):
     """How OSS is asked. Requests are signed anew each time they are made."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 from xml.etree.ElementTree import Element
 
@@ -30,7 +30,6 @@ _COMPLETIONS = 8  # as many as the transport makes of any other request
 _PARTS, _SIZE = "CRC-64 of every part", "size of the object"
 
 
-@dataclass(frozen=True, kw_only=True)
 class Completion(Objects):
     """How an upload ends."""
 

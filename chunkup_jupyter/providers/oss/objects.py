@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ...answers import clean
 from ...errors import InvalidUpload, ProtocolError
@@ -16,7 +16,6 @@ from .answers import accept
 from .calls import Calls
 
 
-@dataclass(frozen=True, kw_only=True)
 class Objects(Calls):
     """What can be done with an object that is there."""
 

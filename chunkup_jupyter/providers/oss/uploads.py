@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from urllib.parse import unquote
 
 from ...answers import xml_text
@@ -19,7 +18,6 @@ _PAGE = 1000  # "ListParts", "ListMultipartUploads", OSS developer guide, read 2
 _PAGES = 1000  # ours: a listing of more than a million uploads is a server gone mad
 
 
-@dataclass(frozen=True, kw_only=True)
 class Uploads(Completion):
     """The verbs of an upload."""
 

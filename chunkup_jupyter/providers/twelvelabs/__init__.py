@@ -9,13 +9,10 @@ description (openapi-1.3.yaml of 2026-02-17, "spec").
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ...model import Result
 from .uploads import Uploads
 
 
-@dataclass(frozen=True, kw_only=True)
 class TwelveLabs(Uploads):
     """An account at TwelveLabs: ``twelvelabs:TYPE``.
 

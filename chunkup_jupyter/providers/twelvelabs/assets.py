@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from ...answers import clean, json_of
@@ -16,7 +16,6 @@ from .calls import Calls
 POLL = 2.0  # seconds between two looks at what the server is working on
 
 
-@dataclass(frozen=True, kw_only=True)
 class Assets(Calls):
     """Assets looked at, awaited, deleted."""
 

@@ -41,7 +41,6 @@ class State:
     raw: Mapping[str, Any]
 
 
-@dataclass(frozen=True, kw_only=True)
 class Sessions(Calls):
     """Sessions asked about, listed, reported to."""
 

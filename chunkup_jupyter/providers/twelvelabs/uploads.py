@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ...answers import expect, problem, request_id
@@ -33,7 +32,6 @@ from .urls import Urls
 _TRIES = 8  # fresh URLs a part may cost in one go; as often as a request is attempted
 
 
-@dataclass(frozen=True, kw_only=True)
 class Uploads(Urls, Assets):
     """The verbs of an upload."""
 
