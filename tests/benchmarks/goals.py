@@ -84,6 +84,9 @@ class Bench:
                     for at in range(0, size, MIB):
                         file.write((PATTERN * (MIB // len(PATTERN)))[: size - at])
                 file.truncate(size)
+            with path.open("rb") as file:  # what the disk takes is nobody's merit
+                while file.read(MIB):
+                    pass
         return path
 
     def round(self, senders: dict[str, Case], rounds: int | None = None) -> dict[str, list[Taken]]:
@@ -232,9 +235,10 @@ def memory(bench: Bench) -> Iterator[Row]:
         for name in ("chunkup openai", "openai parts.create in threads")
     }
     got = bench.round(cases, 1)
-    small, large = (got[f"chunkup openai @{size // MIB}"][0] for size in (sizes[0], sizes[-1]))
+    tiny, small, large = (got[f"chunkup openai @{size // MIB}"][0] for size in sizes)
     yield Row("memory growth, 8 GiB file, 8 jobs of 64 MiB", large.growth / MIB, "MiB", most=64)
-    yield Row("peak memory, 8 GiB file against 100 MiB", large.peak / small.peak, most=1.1)
+    yield Row("peak memory, 8 GiB file against 1 GiB", large.peak / small.peak, most=1.1)
+    yield Row("peak memory, 8 GiB file against 100 MiB (two parts)", large.peak / tiny.peak)
 
 
 def parts(bench: Bench) -> Iterator[Row]:

@@ -1,7 +1,8 @@
-"""How fast a file comes from a real Chromium into a kernel: MB/s and memory.
+"""How fast a file comes from a real Chromium into a kernel, and through it: MB/s and memory.
 
     python tests/benchmarks/picker.py [MIB]
 
+First into the kernel alone, then on to the OpenAI sandbox, which runs in this process.
 Chromium is driven over its own protocol: playwright mirrors every websocket frame, which
 halves the speed.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import os
 import random
 import subprocess
 import sys
@@ -25,23 +27,32 @@ import websocket
 sys.path.insert(0, str(Path(__file__).parents[1] / "browser"))
 import lab
 
+from chunkup_jupyter import open_sandbox
+
 CELL = """
-import asyncio, hashlib, resource, time
-from chunkup_jupyter import background
+import hashlib, os, threading, time
+from chunkup_jupyter import background, start
 from chunkup_jupyter.ui.picker import Picker
 picker, state = Picker(), {}
 def memory():
     return int(open('/proc/self/smaps_rollup').read().split('Pss:')[1].split()[0]) >> 10
 async def pull(source):
-    digest, began, state['base'] = hashlib.sha256(), time.monotonic(), memory()
-    state['peak'] = 0
-    for start in range(0, source.info.size, 4 << 20):
-        block = await source.read(start, min(4 << 20, source.info.size - start))
-        await asyncio.to_thread(digest.update, block)
-        if start % (32 << 20) == 0: state['peak'] = max(state['peak'], memory())
+    digest = hashlib.sha256()
+    for at in range(0, source.info.size, 4 << 20):
+        digest.update(await source.read(at, min(4 << 20, source.info.size - at)))
+    return digest.hexdigest()
+def go(source):
+    began, state['base'], state['peak'] = time.monotonic(), memory(), 0
+    if 'OPENAI_API_KEY' in os.environ:
+        made = start(source, 'openai:user_data', state=None)
+    else:
+        made = background.submit(pull(source))
+    while not made.done():
+        state['peak'] = max(state['peak'], memory())
+        time.sleep(.05)
     state['seconds'] = time.monotonic() - began
-    state['digest'] = digest.hexdigest()
-picker.on_pick(lambda sources: background.submit(pull(sources[0])))
+    state['end'] = str(made.result(0))
+picker.on_pick(lambda sources: threading.Thread(target=go, args=sources).start())
 picker
 """
 
@@ -86,22 +97,50 @@ class Chromium:
 
 
 def main(size: int) -> None:
-    """Bring one file of ``size`` MiB into the kernel and print the figures."""
-    with tempfile.TemporaryDirectory() as name, lab.server(Path(name)) as server:
-        path = server.work / "film.bin"
-        digest = hashlib.sha256()
+    """Bring one file of ``size`` MiB into the kernel, and through it; print the figures."""
+    with tempfile.TemporaryDirectory() as name:
+        path, digest = Path(name) / "film.bin", hashlib.sha256()
         with path.open("wb") as file:
             for seed in range(size):
                 block = random.Random(seed).randbytes(1 << 20)
                 digest.update(block)
                 file.write(block)
+        found = bring(path, Path(name) / "in", {})
+        assert found["end"] == digest.hexdigest()
+        report("into the kernel", size, found)
+
+        sandbox = open_sandbox("openai")
+        found = bring(path, Path(name) / "through", sandbox.sandbox.environment())
+        came = hashlib.sha256()
+        for block in sandbox.download(found["end"]):
+            came.update(block)
+        assert came.digest() == digest.digest()
+        report("to the sandbox", size, found)
+
+
+def bring(path: Path, folder: Path, env: dict[str, str]) -> Any:
+    """Pick a file in a JupyterLab with these variables; return what became of it."""
+    folder.mkdir()
+    os.environ.update(env)
+    with lab.server(folder) as server:
         cell = {"cell_type": "code", "id": "a", "metadata": {}, "outputs": [], "source": CELL}
         cell["execution_count"] = None
         content = {"cells": [cell], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
         content["metadata"] = {"kernelspec": {"name": "python3", "display_name": "python3"}}
         (server.work / "a.ipynb").write_text(json.dumps(content))
-        chromium = Chromium(Path(name) / "chromium")
+        chromium = Chromium(folder / "chromium")
         kernel = "window.jupyterapp.shell.currentWidget.sessionContext.session.kernel"
+
+        def state() -> Any:
+            time.sleep(0.5)
+            text = chromium.value(
+                f"{kernel}.requestExecute({{code: '', user_expressions: {{x:"
+                " '__import__(\"json\").dumps(state)'}}).done.then(r =>"
+                " r.content.user_expressions.x.data['text/plain'])"
+            )
+            found = json.loads(text.strip("'"))
+            return found if "end" in found else None
+
         try:
             url = f"{server.url}/lab/tree/a.ipynb?token={server.token}&reset"
             chromium.do("Page.navigate", url=url)
@@ -111,23 +150,15 @@ def main(size: int) -> None:
             root = chromium.do("DOM.getDocument")["root"]["nodeId"]
             node = chromium.do("DOM.querySelector", nodeId=root, selector=".cu-drop input")
             chromium.do("DOM.setFileInputFiles", files=[str(path)], nodeId=node["nodeId"])
-
-            def state() -> Any:
-                time.sleep(0.5)
-                text = chromium.value(
-                    f"{kernel}.requestExecute({{code: '', user_expressions: {{x:"
-                    " '__import__(\"json\").dumps(state)'}}).done.then(r =>"
-                    " r.content.user_expressions.x.data['text/plain'])"
-                )
-                found = json.loads(text.strip("'"))
-                return found if "digest" in found else None
-
-            found = lab.until(state, 30 + size)
+            return lab.until(state, 60 + path.stat().st_size / 10e6)
         finally:
             chromium.close()
-        assert found["digest"] == digest.hexdigest()
-        rate = size * (1 << 20) / found["seconds"] / 1e6
-        print(f"{size} MiB: {rate:.0f} MB/s, kernel +{found['peak'] - found['base']} MiB")
+
+
+def report(where: str, size: int, found: Any) -> None:
+    """Print the figures."""
+    rate = size * (1 << 20) / found["seconds"] / 1e6
+    print(f"{size} MiB {where}: {rate:.0f} MB/s, kernel +{found['peak'] - found['base']} MiB")
 
 
 if __name__ == "__main__":

@@ -389,10 +389,10 @@ def measure(name: str, case: Case) -> Taken:
     for variable in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "AWS_CA_BUNDLE"):
         os.environ[variable] = case.ca
     curl = name.startswith("curl")
+    before = _number("status", "VmRSS") * 1024
     if not curl:
         SENDERS[name](replace(case, path=case.first, size=case.part_size, many=False))()
     run = SENDERS[name](case)
-    before = _number("status", "VmRSS") * 1024
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from here
     began, cpu, written = time.perf_counter(), _cpu(), _number("io", "wchar")
