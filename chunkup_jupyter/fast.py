@@ -1,9 +1,10 @@
-"""The optional faster way to send bodies: pyreqwest, behind httpx's own transport interface.
+"""The optional other way to send bodies: pyreqwest, behind httpx's own transport interface.
 
-Chosen when ``CHUNKUP_FAST`` is set, for bodies that stream: about twice the rate over TLS
-at half the CPU (measured 2026-11). It is not the default where it is installed, because
-it cannot see what the system has not sent yet: a very slow link is cut and tried again,
-where the stock transport waits. It trusts the system's
+Taken when ``CHUNKUP_FAST`` is set, for bodies that stream. What it brings depends on the
+machine: up to twice the rate over TLS on some, nothing on others (measured 2026-11), so
+measure yours: ``python -m tests.benchmarks transports``. It is not the default where it
+is installed, because it cannot see what the system has not sent yet: a very slow link is
+cut and tried again, where the stock transport waits. It trusts the system's
 certificates, or ``SSL_CERT_FILE``; never follows, decodes or goes through a proxy.
 """
 
