@@ -27,8 +27,8 @@ def of_upload(own: Mapping[str, type[Provider]], destinations: Sequence[str] = (
         prog="chunkup",
         usage="chunkup SOURCE... DEST [options]    or    chunkup VERB [words]",
         description=(
-            "Bring files to a provider in parts: parallel, resumable, verified. Run the same "
-            "line\nagain to go on where an upload stopped.\n\n"
+            "Bring files to a provider in parts: parallel, resumable, verified.\n"
+            "Run the same line again to go on where an upload stopped.\n\n"
             "destinations:\n" + "\n".join(f"  {form}" for form in destinations)
         ),
         epilog="verbs:\n" + "\n".join(f"  {verb:<12}{text}" for verb, text in VERBS.items()),
@@ -171,11 +171,11 @@ class _Help(argparse.Action):
 
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
-    """Aligned in 96 columns, each option once: its name, then what else is understood."""
+    """Aligned in the 80 columns of a cell beside a sidebar, each option once."""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, max_help_position=30, width=96)
-        self._action_max_length = 28  # one column for all groups
+        super().__init__(prog, max_help_position=28, width=80)
+        self._action_max_length = 26  # one column for all groups
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         if not action.option_strings:
