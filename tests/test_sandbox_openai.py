@@ -711,7 +711,7 @@ HEAD = b'--B\r\nContent-Disposition: form-data; name="data"; filename="f"\r\n\r\
 
 
 @given(st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"-", b"--", b"B", b"x", b"\0"])))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_any_bytes_arrive_that_do_not_hold_the_boundary(pieces: list[bytes]) -> None:
     data = b"".join(pieces)
     # Where the boundary's line does stand in it, nobody can tell data from form.
@@ -775,7 +775,7 @@ def test_a_quoted_boundary_is_understood() -> None:
 
 
 @given(st.binary(min_size=1, max_size=400), st.integers(1, 150), st.randoms())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_any_file_arrives_whole_in_parts_of_any_size_and_order(
     data: bytes, part_size: int, rng: Any
 ) -> None:

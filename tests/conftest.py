@@ -1,0 +1,6 @@
+"""No test asserts a speed, and hypothesis' deadline would be one."""
+
+from hypothesis import settings
+
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
