@@ -510,6 +510,13 @@ def test_what_cannot_be_done_is_said_in_words(
     assert "Traceback" not in problem
 
 
+def test_a_question_is_heard_before_it_is_answered(page: Page) -> None:
+    page.ask("plan", form=openai("train.jsonl"))
+
+    said = [frame["content"]["t"] for frame in page.frames if "content" in (frame or {})]
+    assert said[:2] == ["heard", "answer"]
+
+
 def test_messages_that_make_no_sense_harm_nothing(page: Page) -> None:
     for content in ({}, {"t": "form"}, {"t": 5, "n": 99}, {"t": "form", "form": {"place": 3}}):
         page.panel._handle_custom_msg(content, [])

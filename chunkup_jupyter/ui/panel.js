@@ -5,6 +5,8 @@
 // whose Enter JupyterLab would swallow.
 
 const LATE = 700; // ms without an answer
+const DEAF = "The kernel is busy; this is done when the running cell ends";
+const SLOW = "One moment …";
 const ENDED = ["completed", "failed", "stopped", "cancelled"];
 
 /** Questions to the kernel and their answers, by number.
@@ -13,8 +15,10 @@ function line(model, busy) {
   const waiting = new Map();
   let numbers = 0;
   const heard = (message) => {
+    const question = waiting.get(message.n);
+    if (message.t === "heard") question?.heard();
     if (message.t !== "answer") return;
-    waiting.get(message.n)?.(message);
+    question?.answered(message);
     waiting.delete(message.n);
   };
   model.on("msg:custom", heard);
@@ -22,14 +26,20 @@ function line(model, busy) {
   const ask = (t, content = {}) =>
     new Promise((done) => {
       const n = ++numbers;
-      const late = setTimeout(
-        () => busy("The kernel is busy; this is done when the running cell ends"),
-        LATE,
-      );
-      waiting.set(n, (answer) => {
+      let late = setTimeout(() => busy(DEAF), LATE);
+      const quiet = () => {
         clearTimeout(late);
         busy("");
-        done(answer);
+      };
+      waiting.set(n, {
+        heard() {
+          quiet();
+          late = setTimeout(() => busy(SLOW), LATE);
+        },
+        answered(answer) {
+          quiet();
+          done(answer);
+        },
       });
       try {
         model.send({ t, n, ...content });
@@ -55,12 +65,14 @@ function panel() {
     }
 
     // One place for problems; what the form says is replaced by the form, not by others.
-    const note = el("span", "cu-note cu-alarm");
+    const note = el("span", "cu-note");
+    note.dataset.who = "";
     note.setAttribute("role", "status");
     const say = (who, text) => {
       if (!text && note.dataset.who !== who) return;
       note.dataset.who = who;
       note.title = text;
+      note.classList.toggle("cu-alarm", text !== SLOW);
       put(note, text);
     };
     const { ask, close } = line(model, (text) => say("busy", text));

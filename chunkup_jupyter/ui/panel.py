@@ -28,7 +28,7 @@ from ..jobs import Job, list_jobs, plan_of
 from ..secrets import Secret
 from . import assets, form, grammar, running, verbs, words
 from .form import Answers
-from .parts import Board, LiveView, Look, answer_while_busy
+from .parts import ItemBoard, LiveView, answer_while_busy
 from .picker import BrowserSource, Picker
 
 SHOWN = 20  # finished uploads in the history
@@ -90,7 +90,12 @@ class Panel(anywidget.AnyWidget):
     # -- what the page asks
 
     def _said(self, _: Any, content: dict[str, Any], __: Any) -> None:
-        """Take a message, on any thread; a key in it is taken out at once."""
+        """Take a message, on any thread; a key in it is taken out at once.
+
+        That it was heard is said before the answer: a plan takes longer than a busy kernel
+        should go unnoticed.
+        """
+        self.send({"t": "heard", "n": content.get("n", 0)})
         key = content.pop("key", None)
         secret = Secret(key.strip()) if isinstance(key, str) and key.strip() else None
         self._work.put(lambda: self._answer(content, secret))
@@ -338,13 +343,12 @@ class Panel(anywidget.AnyWidget):
         return 0.0
 
 
-class Row(Board):
+class Row(ItemBoard):
     """One upload in the panel: a job, or a file of several that waits for its turn."""
 
     def __init__(self, ended: Callable[[Any], None], item: Item | None = None) -> None:
-        super().__init__()
+        super().__init__(item)
         self._ended = ended
-        self._item = item
 
     def __call__(self, event: Event, progress: Progress) -> None:
         super().__call__(event, progress)
@@ -354,23 +358,6 @@ class Row(Board):
         """Learn which job it is, and what happened before."""
         super().follow(job)
         self._tell()
-
-    def look(self, now: float) -> Look:
-        """Look first whether its turn has come."""
-        if self._item is not None:
-            with self.lock:
-                job = self._item.job
-                if job is None:
-                    self.progress = self._item.progress
-                elif job is not self.job:
-                    job.subscribe(self)
-                    self.follow(job)
-        return super().look(now)
-
-    def head(self, now: float) -> dict[str, Any]:
-        """Say of one that waits that it does."""
-        waits = self._item is not None and self._item.waiting
-        return {**super().head(now), **({"word": "Waiting"} if waits else {})}
 
     def _tell(self) -> None:
         if isinstance(self.job, Job) and self.progress.state.ended:
