@@ -39,10 +39,10 @@ def test_the_quickstart_can_be_followed_by_hand(page: Any, server: Lab) -> None:
         run(notebook, cells, panel_at, len(cells))
         picture(page, "quickstart-3-end")
 
-    # Its code, so that a person sees it too: the id of what was clicked is in a variable.
-    assert clicked != uploaded
-    assert clicked in shown(notebook, "clicked = ", cells)
-    assert shown(notebook, "prove(", cells).startswith("identical: ")
+        # The id that was clicked for is in a variable, and the bytes are those of the file.
+        assert clicked != uploaded
+        assert clicked in shown(notebook, "clicked = ", cells)
+        assert shown(notebook, "prove(", cells).startswith("identical: ")
 
 
 def upload_by_clicking(page: Any, panel: Any) -> str:
