@@ -137,6 +137,15 @@ def test_the_line_says_what_the_form_says_and_the_grammar_reads_it() -> None:
     assert form.understood(answers) == line
 
 
+def test_what_holds_for_all_files_can_be_said_too() -> None:
+    answers = Answers.of(openai("a.bin", options={"--files": "3", "--bwlimit": "10M"}))
+
+    line = grammar.parse(form.line_of(answers)[0])
+
+    assert (line.files, line.bwlimit) == (3, 10 << 20)
+    assert form.understood(answers) == line
+
+
 def test_what_is_usual_is_not_written() -> None:
     answers = Answers.of(openai("a.bin", options={"--base-url": "https://api.openai.com/v1"}))
 

@@ -29,8 +29,10 @@ FILES = 500  # files that one pattern may mean
 _FIRST = ("region", "endpoint")
 _HIDDEN = ("purpose", "type")  # they are the word after the colon
 _COMMON = (
-    ("part_size", "--part-size", "Part size", "planned from the size", "such as 16M"),
-    ("jobs", "--jobs", "Parts at once", "found by trying", "1 to 64"),
+    ("--jobs", "Parts at once", "found by trying", "1 to 64"),
+    ("--part-size", "Part size", "planned from the size", "such as 16M"),
+    ("--files", "Files at once", "2", "how many files are on their way at once"),
+    ("--bwlimit", "Rate limit", "none", "bytes a second of all uploads together, such as 10M"),
 )
 _VARIABLE = re.compile(r"[A-Z][A-Z0-9]*(_[A-Z0-9]+)+")
 
@@ -100,17 +102,16 @@ def _asked(scheme: str, kind: type[Provider]) -> dict[str, Any]:
                 "first": each.name in _FIRST,
             }
         )
-    for _, flag, label, usual, help_ in _COMMON:
-        fields.insert(
-            0,
-            {"flag": flag, "label": label, "help": help_, "usual": usual, "choices": []}
-            | {"toggle": False, "first": False},
-        )
+    common = [
+        {"flag": flag, "label": label, "help": help_, "usual": usual, "choices": []}
+        | {"toggle": False, "first": False}
+        for flag, label, usual, help_ in _COMMON
+    ]
     return {
         "scheme": scheme,
         "title": kind.title,
         "place": _place(scheme, kind, own),
-        "fields": fields,
+        "fields": [*common, *fields],
     }
 
 

@@ -307,8 +307,8 @@ class Panel(anywidget.AnyWidget):
                 "id": one.id[:8],
                 "name": words.shown(one.name),
                 "target": words.shown(one.target),
-                "kept": verbs._so_far(one),
-                "life": verbs._life(one),
+                "kept": verbs.so_far(one),
+                "life": verbs.life(one),
                 "how": _how_to_go_on(one),
             }
             for one in journal.unfinished()

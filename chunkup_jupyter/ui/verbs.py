@@ -97,7 +97,7 @@ def _list(line: Line, prompt: str) -> Told:
     for one in _waiting():
         state = f"running in process {one.pid}" if one.pid else "unfinished"
         rows.append(
-            (one.id[:8], one.name, one.target, state, _so_far(one), one.progress or _life(one))
+            (one.id[:8], one.name, one.target, state, so_far(one), one.progress or life(one))
         )
     if line.limit:
         rows = rows[-line.limit :]
@@ -117,11 +117,11 @@ def _show(line: Line, prompt: str) -> Told:
         ("Id", found.id),
         ("File", f"{found.name} · {units.size(found.size)}"),
         ("To", found.target),
-        ("Kept", _so_far(found)),
+        ("Kept", so_far(found)),
         ("Began", words.when(found.started_at) if found.started_at else "unknown"),
     ]
-    if life := _life(found):
-        rows.append(("Session", life))
+    if left := life(found):
+        rows.append(("Session", left))
     if found.pid:
         rows.append(("Running", f"in process {found.pid}: {found.progress}".rstrip(": ")))
     if again_with := _line_of(found):
@@ -248,7 +248,7 @@ def _orphans(line: Line, prompt: str) -> Told:
     here = journal.unfinished()
     known = {one.session.upload_id for one in here if one.session}
     if not line.words:
-        rows = [(one.id[:8], one.name, one.target, _so_far(one), _life(one)) for one in here]
+        rows = [(one.id[:8], one.name, one.target, so_far(one), life(one)) for one in here]
         head = ("Id", "File", "To", "Parts", "Session")
         note = "from this machine's journals; name a DEST to ask a provider for its own list"
         return _table("Unfinished sessions", head, rows, empty="no journal is left", note=note)
@@ -277,7 +277,7 @@ def _clean(line: Line, prompt: str) -> Told:
     for one in journal.unfinished():  # those that this process stopped, too
         if one.started_at > limit or one.pid:
             continue
-        rows.append((one.name, one.target, _so_far(one), _try(one, line)))
+        rows.append((one.name, one.target, so_far(one), _try(one, line)))
     note = ""
     if line.words:
         provider, sessions = _listed(line)
@@ -434,13 +434,15 @@ def _line_of(one: Unfinished) -> str:
     return shlex.join([one.spelled, *_words_of(one)]) if one.spelled else ""
 
 
-def _so_far(one: Unfinished) -> str:
+def so_far(one: Unfinished) -> str:
+    """Return what the provider has of it: ``31 of 49 parts (1.9 GB)``."""
     if not one.parts:
         return "nothing yet"
     return f"{one.parts_done:,} of {words.plural(one.parts, 'part')} ({units.size(one.bytes_done)})"
 
 
-def _life(one: Unfinished) -> str:
+def life(one: Unfinished) -> str:
+    """Return how long it can be gone on with; "" when for ever."""
     if one.expires_at is None:
         return ""
     left = one.expires_at - time.time()
