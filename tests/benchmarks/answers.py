@@ -153,6 +153,7 @@ def crc64(size: int) -> int:
 
 
 if __name__ == "__main__":
+    ThreadingHTTPServer.request_queue_size = 128
     server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
     server.daemon_threads = True
     print(server.server_port, flush=True)

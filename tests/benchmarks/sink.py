@@ -145,7 +145,7 @@ http {{
     "~^PUT /.+ [0-9]+$" 1;
   }}
   upstream parts {{ server {inner}; keepalive 64; keepalive_requests 1000000; }}
-  upstream answers {{ server 127.0.0.1:{answers}; keepalive 16; }}
+  upstream answers {{ server 127.0.0.1:{answers}; }}
   server {{
     listen 127.0.0.1:{plain};
     listen 127.0.0.1:{tls} ssl;
