@@ -182,6 +182,21 @@ def test_a_table_of_troubles_quotes_what_is_really_said(name):
     assert not unknown
 
 
+@pytest.mark.parametrize("page", ["README.md", *sorted(p.name for p in NOTEBOOKS.glob("*.ipynb"))])
+def test_what_a_page_points_to_is_there(page):
+    path = NOTEBOOKS / page if page.endswith(".ipynb") else NOTEBOOKS.parent / page
+    texts = [path.read_text()]
+    if path.suffix == ".ipynb":
+        cells = nbformat.read(path, as_version=4).cells
+        texts = [cell.source for cell in cells if cell.cell_type == "markdown"]
+    targets = re.findall(r"\]\(([^)\s]+)\)", "\n".join(texts))
+
+    gone = [
+        target for target in targets if "://" not in target and not (path.parent / target).exists()
+    ]
+    assert not gone
+
+
 def keeps_its_word(notebook: nbformat.NotebookNode, name: str) -> None:
     """Assert that a notebook ran without an error and shows what it promises."""
     text = text_of(notebook)
