@@ -231,7 +231,8 @@ class _Reader:
         except json.JSONDecodeError as error:
             # The message names a place in the line; the line itself is the user's data.
             hint = "; is an object spread over several lines?" if line.strip() in ("{", "[") else ""
-            self._refuse(number, f"is no JSON: {error.msg} at column {error.colno:,}{hint}")
+            what = error.msg.removesuffix(" at")  # "Unterminated string starting at"
+            self._refuse(number, f"is no JSON: {what} at column {error.colno:,}{hint}")
         except ValueError as error:
             self._refuse(number, f"is no JSON: {error}")
 

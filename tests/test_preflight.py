@@ -97,6 +97,7 @@ def test_carriage_returns_and_blanks_around_lines_are_fine() -> None:
         (b'{"messages": [}', "is no JSON"),
         (b'{"a": 1} {"b": 2}', "is no JSON"),
         (b"{'a': 1}", "is no JSON"),
+        (b'{"a": "b', "Unterminated string starting at column 7"),
         (b"{", "spread over several lines"),
         (b'{"messages": NaN}', "write null"),
         (b"[" * 100_000, "nested too deeply"),
