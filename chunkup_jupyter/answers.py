@@ -96,6 +96,20 @@ def clean(text: object, limit: int = 500) -> str:
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
 
 
+def unsigned(value: Any) -> Any:
+    """Return a value of an answer, its URLs without their queries: those may be passwords."""
+    match value:
+        case str():
+            return re.sub(
+                r"([a-z][a-z0-9+.-]*://[^\s?#\"'<>]*)[?#][^\s\"'<>]*", r"\1", value, flags=re.I
+            )
+        case dict():
+            return {name: unsigned(inner) for name, inner in value.items()}
+        case list():
+            return [unsigned(inner) for inner in value]
+    return value
+
+
 def json_of(response: Response) -> dict[str, Any]:
     """Return the body as a JSON object. Raises ``ProtocolError`` when it is not one."""
     try:

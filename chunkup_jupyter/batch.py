@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import shlex
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any, overload
+from typing import Any, NoReturn, overload
 
 from . import background, remote
 from .choosing import Chosen, choose
@@ -19,7 +20,7 @@ from .client import HttpClient
 from .errors import InvalidUpload, SomeFailed, UploadCancelled, UploadInterrupted
 from .events import Cancelled, Event, Failed, Listener, Meter, Progress, State, Stopped, Waiting
 from .jobs import Job, plan_of
-from .orders import Order, place, words_of
+from .orders import Order, check_number, place, words_of
 from .plan import Plan
 from .results import UploadResult
 
@@ -27,7 +28,7 @@ FILES = 2  # on their way at once; each has its parts in parallel already
 
 
 def start_many(
-    sources: Sequence[Any],
+    sources: Iterable[Any],
     dest: Any,
     *,
     files: int = FILES,
@@ -47,8 +48,8 @@ def start_many(
     hold several files, and ``SourceError`` when nothing matches. What is wrong with one
     file alone is that file's error.
     """
-    if not 1 <= files <= 64:
-        raise InvalidUpload(f"files is a number from 1 to 64, not {files}")
+    check_number("files", files)
+    sources = _listed(sources)
     listeners = options.pop("listeners", ())
     chosen, order = _chosen(
         sources, dest, options, recursive=recursive, include=include, exclude=exclude
@@ -57,7 +58,7 @@ def start_many(
     return Batch(chosen, order, files=files, listeners=listeners, words=words)
 
 
-def upload_many(sources: Sequence[Any], dest: Any, **options: Any) -> BatchResult:
+def upload_many(sources: Iterable[Any], dest: Any, **options: Any) -> BatchResult:
     """Upload several files and wait for all.
 
     Raises what ``start_many`` raises, and ``SomeFailed`` (its ``results`` hold every
@@ -67,7 +68,7 @@ def upload_many(sources: Sequence[Any], dest: Any, **options: Any) -> BatchResul
 
 
 def plan_many(
-    sources: Sequence[Any],
+    sources: Iterable[Any],
     dest: Any,
     *,
     files: int = FILES,
@@ -84,7 +85,7 @@ def plan_many(
 
 
 def orders_of(
-    sources: Sequence[Any],
+    sources: Iterable[Any],
     dest: Any,
     *,
     files: int = FILES,
@@ -96,7 +97,7 @@ def orders_of(
     """Return the order of each file that ``start_many`` would begin; raises what it raises."""
     options.pop("listeners", None)
     chosen, order = _chosen(
-        sources, dest, options, recursive=recursive, include=include, exclude=exclude
+        _listed(sources), dest, options, recursive=recursive, include=include, exclude=exclude
     )
     return [_order_of(one, order) for one in chosen]
 
@@ -299,6 +300,9 @@ class Batch:
     def __len__(self) -> int:
         return len(self.items)
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a batch lives in this process; keep batch.result().to_dict()")
+
     def __repr__(self) -> str:
         counts = Counter("waiting" if one.waiting else one.state.value for one in self.items)
         states = ", ".join(f"{number} {state}" for state, number in counts.items())
@@ -472,7 +476,7 @@ class Batch:
 class BatchResult(Sequence["UploadResult | BaseException | None"]):
     """What became of several files, in order: a result for each that arrived, else its error.
 
-    None stands for a file that has not ended.
+    None stands for a file that has not ended. Pickling keeps the outcomes alone.
     """
 
     def __init__(self, batch: Batch) -> None:
@@ -511,6 +515,9 @@ class BatchResult(Sequence["UploadResult | BaseException | None"]):
         """Upload what failed again, resuming; return the batch."""
         return self.batch.retry()
 
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "batch"}
+
     def to_dict(self) -> list[dict[str, Any]]:
         """Return the facts as plain values, file by file."""
         return [
@@ -545,8 +552,6 @@ def _chosen(
     for word in ("name", "size"):
         if options.get(word) is not None:
             raise InvalidUpload(f"{word} is for one file; there may be several here")
-    if isinstance(sources, (str, bytes)):
-        sources = [sources]
     chosen = choose(sources, **how)
     order = place(None, dest, **options)
     provider = order.provider
@@ -569,6 +574,12 @@ def _chosen(
     return chosen, order
 
 
+def _listed(sources: Any) -> list[Any]:
+    """Return the sources as a list; one alone is a list of one."""
+    alone = isinstance(sources, (str, bytes, os.PathLike)) or hasattr(sources, "read")
+    return [sources] if alone else list(sources)
+
+
 def _own_name(source: Any) -> str:
     if isinstance(source, str):
         return remote.plain(source).replace("\\", "/").rstrip("/").rpartition("/")[2]
@@ -582,7 +593,7 @@ def _order_of(one: Chosen, order: Order) -> Order:
 
 
 def _words(
-    sources: Any,
+    sources: Sequence[Any],
     order: Order,
     files: int,
     recursive: bool,
@@ -590,7 +601,6 @@ def _words(
     exclude: Sequence[str],
 ) -> list[str]:
     """Return the words of the line that does the same; none when a source has no spelling."""
-    sources = [sources] if isinstance(sources, (str, bytes)) else sources
     texts = [str(one) for one in sources if hasattr(one, "__fspath__") or isinstance(one, str)]
     if len(texts) < len(sources) or any(remote.shown(text) != text for text in texts):
         return []

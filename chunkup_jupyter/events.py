@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any
 
+from . import units
 from .model import PartReceipt, Result, Session
 
 
@@ -210,7 +211,7 @@ NEXT: dict[State, dict[type[Event], State]] = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Progress:
     """The running total of one upload. Sizes in bytes, ``started_at`` in Unix seconds.
 
@@ -248,6 +249,17 @@ class Progress:
         if self.state is State.COMPLETED:
             return 100
         return min(99, self.sent * 100 // self.total) if self.total else 0
+
+    def __repr__(self) -> str:
+        facts = [self.state.value, f"{self.percent} %"]
+        if self.total:
+            facts.append(f"{units.size(self.sent)} of {units.size(self.total)}")
+        if self.parts:
+            facts.append(f"{self.parts_done:,} of {self.parts:,} part{'s' * (self.parts != 1)}")
+        facts += [self.note] if self.note else []
+        facts += [f"result={self.result.id}"] if self.result else []
+        facts += [f"error={self.error}"] if self.error else []
+        return f"<Progress: {', '.join(facts)}>"
 
     def after(self, event: Event) -> Progress:
         """Return the progress once ``event`` has happened.

@@ -63,9 +63,7 @@ class PathSource:
         flags |= getattr(os, "O_BINARY", 0)
         try:
             if os.name == "nt" and os.path.isdir(full):
-                raise NotRegularFile(
-                    f"{spelled} is a directory; give a file in it, or add -r for all"
-                )
+                raise NotRegularFile(f"{spelled} is a directory; {_FOLDER}")
             descriptor = os.open(full, flags)
         except ValueError as error:
             raise SourceError(f"{spelled!r} is no path: {error}") from error
@@ -110,11 +108,7 @@ class PathSource:
     def _check(self) -> None:
         kind = _KINDS.get(stat.S_IFMT(self._stat.st_mode))
         if kind:
-            advice = (
-                "give a file in it, or add -r for all"
-                if kind == "a directory"
-                else "copy its bytes to a file"
-            )
+            advice = _FOLDER if kind == "a directory" else "copy its bytes to a file"
             raise NotRegularFile(f"{self._label} is {kind}; {advice}")
         size = self._stat.st_size
         if size <= _SMALL:
@@ -332,6 +326,7 @@ def failed(name: str, start: int, error: Exception) -> SourceError:
     return wrapped
 
 
+_FOLDER = "give a file in it, or add -r for all (in Python: upload_many with recursive=True)"
 _KINDS = {
     stat.S_IFDIR: "a directory",
     stat.S_IFIFO: "a pipe",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from . import background, nested
 from .engine import Options
@@ -246,6 +246,9 @@ class Job:
         """The arguments of ``%chunkup`` that continue this upload; "" when it has none."""
         return self._run.line
 
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a job lives in this process; keep job.result().to_dict()")
+
     def __repr__(self) -> str:
         progress = self.progress
         where = " (sandbox)" if self.sandbox else ""
@@ -348,7 +351,14 @@ class Job:
         self._run.pause()
 
     def resume(self) -> None:
-        """Go on after ``pause``; begin again, resuming, after a stop or a failure."""
+        """Go on after ``pause``; begin again, resuming, after a stop or a failure.
+
+        Raises ``InvalidUpload`` after a cancel: there is nothing to go on with.
+        """
+        if self.done() and self.state is State.CANCELLED:
+            raise InvalidUpload(
+                f"{self.name} was cancelled and nothing of it is kept; start it anew"
+            )
         if self.done() and self.state in (State.STOPPED, State.FAILED):
             self._begin(replace(self._order.options, fresh=False))
         else:

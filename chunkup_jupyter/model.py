@@ -141,7 +141,7 @@ class Result:
     id: str
     url: str = ""
     size: int = 0
-    raw: Mapping[str, Any] = field(default_factory=dict)
+    raw: Mapping[str, Any] = field(default_factory=dict, repr=False)  # may hold signed URLs
     verified: tuple[str, ...] = ()
     expires_at: float | None = None
 

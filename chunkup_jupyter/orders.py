@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import dataclasses
+import difflib
 import functools
 import os
 import shlex
@@ -12,6 +13,7 @@ import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
@@ -63,8 +65,8 @@ class Asked:
     def __post_init__(self) -> None:
         if self.verify not in ("auto", "none"):
             raise InvalidUpload(f"verify is 'auto' or 'none', not {self.verify!r}")
-        if self.jobs is not None and not 1 <= self.jobs <= 64:
-            raise InvalidUpload(f"jobs is a number from 1 to 64, not {self.jobs}")
+        if self.jobs is not None:
+            check_number("jobs", self.jobs)
 
     def options(self, provider: Provider) -> Options:
         """Return what the engine is told. Raises ``InvalidUpload``."""
@@ -115,6 +117,12 @@ class Order:
         return None if fresh == self.provider else fresh
 
 
+def check_number(name: str, value: Any) -> None:
+    """Refuse what is no number from 1 to 64. Raises ``InvalidUpload``."""
+    if not isinstance(value, Integral) or not 1 <= int(value) <= 64:
+        raise InvalidUpload(f"{name} is a number from 1 to 64, not {value!r}")
+
+
 def destination(
     dest: str | Provider,
     *,
@@ -134,8 +142,7 @@ def destination(
     declared = {field.name: field for field in dataclasses.fields(kind)}
     for name, value in fields.items():
         if name not in declared or not declared[name].metadata.get("argument"):
-            options = sorted(n for n, f in declared.items() if f.metadata.get("argument"))
-            raise InvalidUpload(f"{kind.title} has no option {name!r}; it has {', '.join(options)}")
+            raise InvalidUpload(f"{kind.title} has no option {name!r}; {_instead(name, kind)}")
         parse = declared[name].metadata.get("parse")
         if parse is not None and isinstance(value, str):
             try:
@@ -181,6 +188,24 @@ def place(
 
 
 _GENERAL = {field.name for field in dataclasses.fields(Asked)} - {"dest", "fields"}
+_ELSEWHERE = {
+    "bwlimit": "set_bandwidth limits all uploads together",
+    **dict.fromkeys(
+        ("files", "recursive", "include", "exclude"), "it goes with start_many and upload_many"
+    ),
+}
+
+
+def _instead(name: str, kind: type[Provider]) -> str:
+    """Return what to say in the place of an option that does not exist."""
+    if name in _ELSEWHERE:
+        return _ELSEWHERE[name]
+    if any(need.secret and need.field == name for need in kind.needs):
+        return f"a key goes in credentials={{{name!r}: …}}, or in a variable that key_env names"
+    options = sorted(n for n, f in kind.__dataclass_fields__.items() if f.metadata.get("argument"))
+    close = difflib.get_close_matches(name, {*options, *_GENERAL, "listeners"}, n=1)
+    hint = f"did you mean {close[0]!r}? " if close else ""
+    return f"{hint}it has {', '.join(options)}"
 
 
 def open_for(order: Order) -> Source:

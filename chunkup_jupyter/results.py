@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from . import units
+from .answers import unsigned
 from .model import Provider, Result
 
 
@@ -17,11 +18,12 @@ class UploadResult:
 
     ``size`` in bytes, ``elapsed`` in seconds, ``rate`` in bytes a second (of what this
     run sent), ``expires_at`` in Unix seconds or None. ``verified`` says what was compared
-    and by whom; ``raw`` is the provider's own answer; ``reused`` counts the parts an
-    earlier run had sent. ``status`` is "ready", or "processing" when the provider was
-    not done in time. ``sandbox`` says that it stands on this machine only. ``same_as`` is
-    the id of an earlier upload of the same bytes to the same place, "" when history knows
-    of none.
+    and by whom; ``raw`` is the provider's own answer, its URLs without queries, which may
+    be passwords; ``reused`` counts the parts an earlier run had sent. ``status`` is "ready",
+    or "processing" when the provider was not done in time. ``sandbox`` says that it stands on
+    this machine only. ``same_as`` is the id of an earlier upload of the same bytes to the same
+    place, "" when history knows of none. Pickling keeps the facts, not the connection to the
+    provider.
     """
 
     id: str
@@ -44,8 +46,22 @@ class UploadResult:
     _provider: Provider | None = field(default=None, compare=False)
     _perform: Callable[[Provider, Any], Any] | None = field(default=None, compare=False)
 
+    def __post_init__(self) -> None:
+        for name in ("url", "raw"):
+            object.__setattr__(self, name, unsigned(getattr(self, name)))
+
     def __str__(self) -> str:
         return self.id
+
+    def __getstate__(self) -> dict[str, Any]:
+        # The provider holds the key.
+        return self.__dict__ | {"_provider": None, "_perform": None}
+
+    def __copy__(self) -> UploadResult:
+        return self
+
+    def __deepcopy__(self, memo: object) -> UploadResult:
+        return self
 
     @property
     def was_there(self) -> bool:
@@ -80,9 +96,9 @@ class UploadResult:
             facts.append(f"{self.reused} from an earlier run")
         return f" ({', '.join(facts)})" if facts else ""
 
-    def next(self) -> str:
-        """Return the code of a next cell that uses this result."""
-        return "" if self._provider is None else self._provider.next_cell(self._result())
+    def next(self) -> Cell:
+        """Return the code of a next cell that uses this result; a cell shows it as it is."""
+        return Cell("" if self._provider is None else self._provider.next_cell(self._result()))
 
     def wait_ready(self, timeout: float = 3600.0) -> UploadResult:
         """Wait until the provider can use the file; return the result as it is then.
@@ -121,5 +137,16 @@ class UploadResult:
 
     def _do(self, verb: Callable[[Provider], Any]) -> Any:
         if self._provider is None or self._perform is None:
-            raise RuntimeError("this result is not connected to a provider")
+            raise RuntimeError(
+                "this result has no connection to its provider, because it was pickled: use its id"
+            )
         return self._perform(self._provider, verb)
+
+
+class Cell(str):
+    """Code that is shown as it is written, not as a quoted string."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return str(self)

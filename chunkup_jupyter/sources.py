@@ -123,8 +123,8 @@ def _open(source: Any, name: str | None) -> Source:
     if not callable(getattr(source, "read", None)):
         several = "; several go with start_many" if isinstance(source, (list, tuple)) else ""
         raise InvalidUpload(
-            f"a {type(source).__name__} cannot be uploaded; give a path, bytes, or a binary "
-            f"file{several}"
+            f"an object of type {type(source).__name__} cannot be uploaded; give a path, bytes, "
+            f"or a binary file{several}"
         )
     if type(source) in (io.BufferedReader, io.BufferedRandom, io.FileIO):
         opened = of_descriptor(source, name)

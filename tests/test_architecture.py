@@ -32,7 +32,7 @@ MAY_IMPORT = {
     "credentials": "secrets errors",
     "model": "wire errors digests secrets",
     "plan": "model errors units",
-    "events": "model errors",
+    "events": "model errors units",
     "providers": "model errors",
     "providers/*": SENDS,
     "providers/openai": f"{SENDS} providers/openai/*",
@@ -72,7 +72,7 @@ MAY_IMPORT = {
     "engine": f"{PURE} bandwidth sources preflight journal transport pace feed resume reports",
     "background": "",
     "nested": "errors",
-    "results": "model units",
+    "results": "answers model units",
     "by_hand": "model transport client wire background",
     "orders": (
         "model plan errors secrets units engine providers credentials sources journal pace "

@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import io
 import os
+import pickle
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from proxy import Rule
 from worlds import PART, QUICK, World, random_bytes, world
 
-from chunkup_jupyter import SomeFailed, State, start_many, upload_many
+from chunkup_jupyter import SomeFailed, State, background, start_many, upload_many
 from chunkup_jupyter.batch import Batch, Item, plan_many
 from chunkup_jupyter.choosing import choose, is_many
 from chunkup_jupyter.errors import (
@@ -24,6 +26,7 @@ from chunkup_jupyter.errors import (
     UploadCancelled,
     UploadInterrupted,
 )
+from chunkup_jupyter.events import Completed, Event, Progress
 from chunkup_jupyter.jobs import Job
 from chunkup_jupyter.results import UploadResult
 from chunkup_jupyter.ui import several
@@ -189,6 +192,24 @@ def test_uploading_several_raises_for_those_that_failed(folder: Path) -> None:
         upload_many(["one.bin", "gone"], "openai:user_data", sandbox=True)
 
 
+def test_sources_may_come_one_by_one(folder: Path, oss: World) -> None:
+    batch = send(oss, (path for path in sorted(folder.glob("data/*.csv"))))
+
+    assert len(batch.result(30).check()) == 2
+    assert set(arrived(oss)) == {"a.csv", "b.csv"}
+
+
+def test_results_can_be_kept_in_a_file_and_a_batch_says_so(folder: Path, oss: World) -> None:
+    batch = send(oss, ["one.bin", "gone.bin"])
+    results = batch.result(30)
+
+    back = pickle.loads(pickle.dumps(results))
+
+    assert (back.ids, repr(back)) == (results.ids, repr(results))
+    with pytest.raises(TypeError, match=r"result\(\).to_dict"):
+        pickle.dumps(batch)
+
+
 def test_retry_sends_what_failed_and_nothing_else(folder: Path, oss: World) -> None:
     batch = send(oss, ["one.bin", "late.bin"])
     assert list(batch.result(30).failed) == ["late.bin"]
@@ -289,6 +310,44 @@ async def begun(batch: Batch, number: int = 2) -> None:
         await asyncio.sleep(0.01)
 
 
+@pytest.mark.slow
+def test_many_files_stay_few_tasks_and_only_what_failed_is_sent_again(
+    tmp_path: Path, oss: World
+) -> None:
+    def counts() -> tuple[int, int]:
+        return psutil.Process().num_fds(), len(background.submit(every_task()).result(5))
+
+    async def every_task() -> Any:
+        return asyncio.all_tasks()
+
+    for number in range(200):
+        (tmp_path / f"{number:03}.bin").write_bytes(b"%03d" % number)
+    for number in range(0, 200, 25):
+        (tmp_path / f"{number:03}.bin").unlink()
+        (tmp_path / f"{number:03}.bin").symlink_to(tmp_path / f"{number:03}.late")
+    send(oss, [__file__]).result(30).check()
+    before, most = counts(), (0, 0)
+
+    batch = send(oss, [str(tmp_path / "*.bin")], files=4, state=tmp_path / "state")
+    while not batch.settle(0.05):
+        most = max(most[0], counts()[0]), max(most[1], counts()[1])
+
+    assert most[0] <= before[0] + 60
+    assert most[1] <= before[1] + 40
+    assert counts()[0] <= before[0] + 3
+    with pytest.raises(SomeFailed, match=r"8 of 200 uploads failed: .*000\.bin.*100\.bin …$"):
+        batch.result().check()
+    sent = len(oss.proxy.asked)
+    for number in range(0, 200, 25):
+        (tmp_path / f"{number:03}.late").write_bytes(b"late")
+
+    batch.retry().result(30).check()
+
+    again = {one.target.partition("?")[0][-7:] for one in oss.proxy.asked[sent:]}
+    assert again == {f"{number:03}.bin" for number in range(0, 200, 25)}
+    assert len(arrived(oss)) == 201
+
+
 def test_stopping_keeps_what_is_there_and_begins_nothing(stuck: Batch, oss: World) -> None:
     asyncio.run(asyncio.wait_for(begun(stuck), 20))
     stuck.stop()
@@ -323,13 +382,20 @@ def test_one_that_waits_can_give_up_its_turn(stuck: Batch, oss: World) -> None:
     results = stuck.result(30)
 
     assert isinstance(results[2], UploadCancelled)
+    assert stuck.items[2].job is None
     assert set(arrived(oss)) == {"0.bin", "1.bin"}
 
 
 def test_one_that_could_not_begin_gets_a_new_turn_while_others_run(
     folder: Path, stuck: Batch, oss: World
 ) -> None:
-    batch = send(oss, ["gone.bin", "0.bin"], state=None)
+    done: list[str] = []
+
+    def note(event: Event, progress: Progress) -> None:
+        if isinstance(event, Completed):
+            done.append(event.result.id.rpartition("/")[2])
+
+    batch = send(oss, ["gone.bin", "0.bin"], files=1, listeners=[note])
     gone = batch.items[0]
     asyncio.run(asyncio.wait_for(begun(batch, 1), 20))
     assert gone.state is State.FAILED
@@ -339,7 +405,8 @@ def test_one_that_could_not_begin_gets_a_new_turn_while_others_run(
     gone.resume()  # a second click
     oss.strike()
 
-    assert isinstance(batch.result(30).check()[0], UploadResult)
+    batch.result(30).check()
+    assert done == ["0.bin", "gone.bin"]  # in the queue, not beside it
     assert arrived(oss)["gone.bin"] == b"now it is here"
     stuck.result(30)
 
@@ -451,7 +518,7 @@ def test_a_pause_reaches_a_file_that_is_just_being_opened(
     there.set()
 
     async def resting() -> None:
-        while made[0].items[0].state is not State.PAUSED:  # noqa: ASYNC110
+        while made[0].items[0].state is not State.PAUSED:
             assert not made[0].done()
             await asyncio.sleep(0.01)
 

@@ -120,6 +120,21 @@ def test_a_resumed_upload_starts_at_what_is_there():
     assert (progress.done, progress.reused, progress.parts_done, progress.parts) == (60, 60, 2, 4)
 
 
+def test_progress_is_one_short_line_without_the_answer_of_the_provider():
+    progress = Progress(total=2000).after(Started(Session("id", FileInfo("f", 2000), 500)))
+    assert (
+        repr(progress) == str(progress) == "<Progress: uploading, 0 %, 0 B of 2 kB, 0 of 4 parts>"
+    )
+
+    for number in range(1, 5):
+        progress = progress.after(PartDone(PartReceipt(number, 500)))
+    progress = progress.after(Completing()).after(Completed(Result("file-1", raw={"a": "b" * 900})))
+
+    assert str(progress) == (
+        "<Progress: completed, 100 %, 2 kB of 2 kB, 4 of 4 parts, result=file-1>"
+    )
+
+
 def test_a_retried_part_starts_at_nothing_again():
     progress = Progress(total=100).after(Started(SESSION)).after(PartSent({1: 20, 2: 5}))
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import io
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from IPython.lib.pretty import pretty
 from proxy import Rule
 from worlds import PART, SIZE, random_bytes, world
 
@@ -23,9 +26,10 @@ import chunkup_jupyter.jobs as jobs
 from chunkup_jupyter import background, errors
 from chunkup_jupyter.by_hand import Client, drive
 from chunkup_jupyter.events import State
-from chunkup_jupyter.model import Body, FileInfo
+from chunkup_jupyter.model import Body, FileInfo, Result
 from chunkup_jupyter.plan import parts
 from chunkup_jupyter.providers.oss import OSS
+from chunkup_jupyter.results import UploadResult
 from chunkup_jupyter.secrets import Secret
 
 TESTS = Path(__file__).parent
@@ -278,6 +282,15 @@ def test_an_ended_job_takes_no_harm_from_being_ended(place):
     place.arrived(random_bytes())
 
 
+def test_a_cancelled_job_does_not_go_on_in_silence(place):
+    job = hanging(place)
+    job.cancel()
+    assert job.settle(10)
+
+    with pytest.raises(errors.InvalidUpload, match="was cancelled and nothing of it is kept"):
+        job.resume()
+
+
 def test_pause_and_resume(place):
     paused = threading.Event()
     states = []
@@ -422,10 +435,14 @@ def test_bytes_need_a_name(place):
     [
         ({"jobs": 0}, "jobs is a number"),
         ({"jobs": 65}, "jobs is a number"),
+        ({"jobs": "8"}, "jobs is a number from 1 to 64, not '8'"),
         ({"part_size": "much"}, "much"),
         ({"part_size": 1000}, "too small"),
         ({"verify": "perhaps"}, "verify is"),
         ({"colour": "blue"}, "no option 'colour'"),
+        ({"bwlimit": "5M"}, "set_bandwidth"),
+        ({"sandbx": True}, "did you mean 'sandbox'"),
+        ({"recursive": True}, "upload_many"),
     ],
 )
 def test_what_cannot_work_is_refused_before_a_request(place, options, said):
@@ -520,6 +537,52 @@ def test_a_result_can_be_deleted_and_used(each):
     result.delete()
 
     assert result.id not in each.sandbox.finished()
+
+
+def test_a_result_can_be_kept_in_a_file_and_takes_no_key_there(each):
+    result = each.start(random_bytes()).result(30)
+
+    kept = pickle.dumps(result)
+    back = pickle.loads(kept)
+
+    assert (back, str(back), back.to_dict()) == (result, result.id, result.to_dict())
+    assert all(str(told).encode() not in kept for told in each.fields()["credentials"].values())
+    assert copy.deepcopy(result).wait_ready(5).status == "ready"
+    with pytest.raises(RuntimeError, match="use its id"):
+        back.delete()
+
+
+def test_a_job_says_what_to_keep_instead(place):
+    job = place.start(random_bytes())
+
+    with pytest.raises(TypeError, match=r"job.result\(\).to_dict"):
+        pickle.dumps(job)
+
+    job.result(30)
+
+
+def test_a_next_cell_is_shown_as_code(each):
+    cell = each.start(random_bytes()).result(30).next()
+
+    assert repr(cell) == str(cell)
+    assert pretty(cell).splitlines() == cell.splitlines()
+    assert "import" in cell.splitlines()[0]
+
+
+def test_what_the_provider_said_is_kept_without_the_queries_of_its_urls():
+    answer = {
+        "a": {"link": "https://cdn.example/x.mp4?sig=canary#canary"},
+        "b": ["see http://h/?canary."],
+    }
+    made = UploadResult(
+        *("id", "P", "p:", "name", 1, 1, 0, 0, 1.0, 1.0),
+        url="https://cdn.example/x.mp4?sig=canary",
+        raw=answer,
+    )
+
+    assert made.url == made.raw["a"]["link"] == "https://cdn.example/x.mp4"
+    assert "canary" not in f"{made.to_dict()} {made.raw}"
+    assert "canary" not in repr(Result("id", raw=answer))
 
 
 def test_a_result_says_when_the_provider_is_not_ready():

@@ -58,7 +58,14 @@ def test_fields_that_no_line_can_say_may_be_given_in_python() -> None:
     assert words_of(made) == ["openai:batch", "--sandbox"]
 
 
-@pytest.mark.parametrize("name", ["rules", "api_key", "nonsense"])
+def test_a_key_among_the_options_is_told_where_keys_go() -> None:
+    with pytest.raises(InvalidUpload, match=r"credentials=\{'api_key'.*key_env") as refused:
+        order("openai:batch", api_key="canary")
+
+    assert "canary" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["rules", "nonsense"])
 def test_only_what_is_meant_for_callers_may_be_given(name: str) -> None:
     with pytest.raises(InvalidUpload, match=f"no option '{name}'.*extra_headers"):
         order("openai:batch", **{name: "x"})
