@@ -345,6 +345,7 @@ def test_the_panel_remembers_the_destination_and_no_key(
     box.get_by_label("Key", exact=True).fill("dir/")
     box.get_by_label("Access key secret").fill(CANARY)
     box.get_by_label("Access key secret").press("Tab")
+    assert box.get_by_label("Access key secret").input_value() == ""
     box.get_by_label("Try it in the sandbox").check()
     box.get_by_label("Path or pattern").fill("train.jsonl")
     box.locator(".cu-main").click()
