@@ -22,7 +22,7 @@ import traitlets
 
 from .. import journal, remote, units
 from ..batch import Batch, Item, orders_of
-from ..errors import ChunkupError
+from ..errors import ChunkupError, CredentialsMissing
 from ..events import Event, Progress, State
 from ..jobs import Job, list_jobs, plan_of
 from ..secrets import Secret
@@ -115,6 +115,11 @@ class Panel(anywidget.AnyWidget):
         answer: dict[str, Any]
         try:
             answer = {} if what is None else what(self, content, secret) or {}
+        except CredentialsMissing:
+            text = (
+                "no key was found: type it above, name a variable that holds it, or try the sandbox"
+            )
+            answer = {"problem": text}
         except (ChunkupError, grammar.BadLine, OSError, ValueError) as error:
             answer = {"problem": words.shown(error)}
         except Exception as error:  # never without an answer
@@ -184,9 +189,9 @@ class Panel(anywidget.AnyWidget):
             if len(orders) > PLANNED:
                 rows.append(("", f"and {len(orders) - PLANNED:,} more"))
             text = f"{known} · {units.size(total)} · {_estimate(total, rate)}"
-            rows.append(("Together", text))
-            for warning in dict.fromkeys(w for plan in found for w in plan.warnings):
-                rows.append(("Warning", words.shown(warning)))
+            warnings = dict.fromkeys(w for plan in found for w in plan.warnings)
+            first = [("Together", text), *(("Warning", words.shown(one)) for one in warnings)]
+            rows = [*first, *rows]
         return {"plan": rows}
 
     def _start(self, content: Mapping[str, Any], _: Secret | None) -> dict[str, Any]:
