@@ -65,6 +65,7 @@ log = logging.getLogger("chunkup_jupyter")
 TICK = 0.1  # seconds between two readings of the bytes in flight
 SENSELESS = 3  # how often a verb is run whose answers make no sense
 CONFIRMING = 3600.0  # seconds a provider may take to confirm what it was given
+_DICE = random.Random()  # one for all: each weighs 2.5 kB, and a batch has thousands
 CLOCK = 10.0  # seconds of sending before the rate is held against the session's life
 
 
@@ -112,7 +113,7 @@ class Upload:
     policy: Policy = field(default_factory=Policy)
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     now: Callable[[], float] = time.time
-    rng: random.Random = field(default_factory=random.Random)
+    rng: random.Random = _DICE
 
     def __post_init__(self) -> None:
         self.progress = Progress(total=self.source.info.size)
@@ -213,7 +214,9 @@ class Upload:
             # Nothing of it can be used again, and sessions cost money.
             await _undisturbed(self._abort())
             self.journal.discard()
-        elif _said_no(failure) and self.journal.replay().session is None:
+        elif self.journal.replay().session is None and (
+            _said_no(failure) or not self.transport.reached
+        ):
             self.journal.discard()  # no session came about: there is nothing to go on with
         else:
             self.journal.close()
@@ -394,11 +397,8 @@ class Upload:
         except ProviderError:
             return  # opening the session will tell what is wrong
         if found is not None:
-            size = size_text(found.size)
             self._emit(
-                Warned(
-                    f"{found.id} exists already ({size}); it is replaced unless that is forbidden"
-                )
+                Warned(f"{found.id} exists already ({size_text(found.size)}) and is replaced")
             )
 
     def _preferred(self) -> int:

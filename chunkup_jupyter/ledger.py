@@ -61,16 +61,22 @@ class Ledger:
         except OSError as error:
             self.problem = f"history cannot be written: {error.strerror or error}"
 
-    def entries(self) -> list[Entry]:
-        """Return all entries that can be read, oldest first."""
-        if self._folder is None:
-            return list(self._memory)
-        found = []
-        with contextlib.suppress(OSError):
-            for line in (self._folder / "ledger.jsonl").read_bytes().split(b"\n"):
-                with contextlib.suppress(ValueError, TypeError):
-                    found.append(_entry(json.loads(line)))
-        return found
+    def entries(self, **wanted: str | int) -> list[Entry]:
+        """Return the entries that can be read, oldest first.
+
+        ``wanted`` chooses by field, as in ``size=95``: of a long history only those lines
+        are parsed.
+        """
+        found = list(self._memory)
+        if self._folder is not None:
+            # As ``json.dumps`` wrote them; what only looks alike is left out below.
+            marks = [json.dumps({name: value})[1:-1].encode() for name, value in wanted.items()]
+            with contextlib.suppress(OSError):
+                for line in (self._folder / "ledger.jsonl").read_bytes().split(b"\n"):
+                    if all(mark in line for mark in marks):
+                        with contextlib.suppress(ValueError, TypeError):
+                            found.append(_entry(json.loads(line)))
+        return [one for one in found if all(getattr(one, n) == v for n, v in wanted.items())]
 
     def _append(self, line: bytes) -> None:
         assert self._folder is not None

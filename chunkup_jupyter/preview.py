@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import replace
 
@@ -29,7 +30,7 @@ async def preview(order: Order, source: Source) -> Plan:
                 checks=(*seen, *plan.checks),
                 warnings=(*plan.warnings, *report.warnings),
             )
-        entries = reuse.earlier(order, source.info.size, provider)
+        entries = await asyncio.to_thread(reuse.earlier, order, source.info.size, provider)
         if known := await reuse.match(source, entries):
             plan = replace(plan, notes=(*plan.notes, reuse.offer(known, time.time())))
     return _resumed(plan, order, source)

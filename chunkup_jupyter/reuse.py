@@ -19,10 +19,13 @@ MARGIN = 120.0  # seconds a file must still live to be worth having
 
 
 def earlier(order: Order, size: int, provider: Provider) -> Sequence[Entry]:
-    """Return the uploads in history that may have been of these bytes, to this place."""
+    """Return the uploads in history that may have been of these bytes, to this place.
+
+    Waits for the disk.
+    """
     if order.state is None or order.sandbox:
         return ()
-    entries = Ledger(order.state).entries()
+    entries = Ledger(order.state).entries(target=provider.url, size=size)
     return candidates(entries, provider.url, provider.account, size, time.time())
 
 

@@ -71,11 +71,13 @@ class Run:
         except BaseException:
             source.close()
             raise
-        self._own = HttpClient(ca_bundle=asked.ca_bundle, client=client)
+        self._own: HttpClient | None = None
+        if lent is None:
+            lent = self._own = HttpClient(ca_bundle=asked.ca_bundle, client=client)
         self.upload = Upload(
             source=source,
             provider=provider,
-            client=lent or self._own,
+            client=lent,
             journal=journal,
             options=options,
             policy=asked.policy or Policy(),
@@ -135,8 +137,10 @@ class Run:
                 error.add_note(f"To go on: %chunkup {self.line}")
         try:  # whoever waits finds every socket and file closed
             upload.source.close()
-            await self._own.close()
+            if self._own is not None:
+                await self._own.close()
         finally:
+            self._task = self._own = None  # a batch remembers thousands
             if isinstance(outcome, UploadResult):
                 self.done.set_result(outcome)
             else:
@@ -167,7 +171,9 @@ class Run:
 
     async def _known(self, upload: Upload) -> Result | None:
         """Offer what history knows of these bytes, or take it when that was asked for."""
-        self._earlier = reuse.earlier(self._order, upload.source.info.size, upload.provider)
+        self._earlier = await asyncio.to_thread(
+            reuse.earlier, self._order, upload.source.info.size, upload.provider
+        )
         found = await reuse.settle(upload, self._earlier, reuse=self._order.asked.reuse)
         if found is not None:
             upload.ready, self._same_as = True, found.id

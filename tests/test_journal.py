@@ -14,6 +14,7 @@ import sys
 import textwrap
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -1064,6 +1065,20 @@ def test_passwords_in_addresses_are_not_kept(folder: Path) -> None:
 
     assert Ledger(folder).entries()[0].url == "https://host.example/x"
     assert "secret" not in (folder / "ledger.jsonl").read_text()
+
+
+def test_of_a_long_history_only_what_is_wanted_is_read(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every upload asks it once, and a folder of thousands asks it thousands of times."""
+    wanted = Entry(1.0, "größe.mp4", 95, 'oss://bucket/"größe".mp4')
+    for entry in (ENTRY, wanted, replace(wanted, size=950), replace(wanted, target="oss://b/x")):
+        Ledger(folder).add(entry)
+    parsed, parse = [], json.loads
+    monkeypatch.setattr(json, "loads", lambda line: parsed.append(line) or parse(line))
+
+    assert Ledger(folder).entries(target=wanted.target, size=95) == [wanted]
+    assert len(parsed) == 2, "95 looks like 950"
 
 
 def test_a_ledger_that_cannot_be_written_is_a_problem_and_no_error(tmp_path: Path) -> None:
