@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from pretend import PretendJob
 
+from chunkup_jupyter import batch
 from chunkup_jupyter.errors import Refused
 from chunkup_jupyter.events import (
     Completing,
@@ -599,3 +600,27 @@ def test_where_no_page_shows_the_widget_updating_html_takes_its_place(
 
     assert len({display for display, _ in shown}) == 1
     assert "file-abc123" in shown[-1][1]
+
+
+def test_several_files_are_shown_in_one_widget_that_ends_as_a_table(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    shown: list[dict[str, Any]] = []
+    monkeypatch.setattr(
+        widget.Widget, "_publish", lambda self, bundle, *, update: shown.append(bundle)
+    )
+    for name in ("a.bin", "b.bin"):
+        (tmp_path / name).write_bytes(name.encode())
+    uploads = batch.start_many(
+        [tmp_path / "a.bin", tmp_path / "b.bin"], "openai:user_data", sandbox=True, state=None
+    )
+    output = widget.FilesWidget()
+    output.follow(uploads)
+    uploads.settle(30)
+    output.close()
+
+    running, ended = shown
+    assert "application/vnd.jupyter.widget-view+json" in running
+    assert running["text/plain"] == "[sandbox] 2 files: uploading to openai:user_data"
+    assert set(ended) == {"text/html", "text/plain"}
+    assert ended["text/html"].count("file-") == 2

@@ -189,7 +189,7 @@ def choose(progress: str, shell: Any = None, *, detached: bool = False) -> View:
     """
     kernel = getattr(shell, "kernel", None) is not None
     if progress == "auto":
-        progress = "widget" if kernel and _shows_widgets(shell) else "html" if kernel else "text"
+        progress = "widget" if kernel and shows_widgets(shell) else "html" if kernel else "text"
     elif progress in ("html", "widget") and shell is None:
         raise InvalidUpload(f"--progress {progress} needs a notebook; there is text and none")
     match progress:
@@ -216,7 +216,7 @@ def _live(detached: bool) -> View:
     return Live(detached=detached)
 
 
-def _shows_widgets(shell: Any) -> bool:
+def shows_widgets(shell: Any) -> bool:
     """Say whether somebody sits before the cell who can see a widget.
 
     JupyterLab and Notebook name the cell in what they send, and so does VS Code in its

@@ -29,14 +29,21 @@ _HEIGHT = 122  # pixels; five rows that never change their height
 
 
 class Live:
-    """Shows one job in one output, redrawn in place; ended, it is static HTML and text."""
+    """Shows one job in one output, redrawn in place; ended, it is static HTML and text.
+
+    With ``display_id`` it takes the place of what is shown there; ``story`` is what
+    happened before, kept by whoever hands it over.
+    """
 
     shows_result = True
 
-    def __init__(self, *, detached: bool = False) -> None:
-        self.story = Story()
+    def __init__(
+        self, *, detached: bool = False, display_id: str = "", story: Story | None = None
+    ) -> None:
+        self.story = story or Story()
         self._detached = detached
-        self._id = ""
+        self._new = not display_id
+        self._id = display_id or uuid.uuid4().hex
         self._news = threading.Event()
         self._over = threading.Event()
         self._progress: Progress | None = None
@@ -53,11 +60,10 @@ class Live:
         self._progress = progress
         self._news.set()
 
-    def follow(self, job: Any, display_id: str = "") -> None:
-        """Put the view on screen, in the place of what is there, and begin to draw."""
+    def follow(self, job: Any) -> None:
+        """Put the view on screen and begin to draw."""
         self._job = job
-        self._id = display_id or uuid.uuid4().hex
-        self._draw(first=not display_id)
+        self._draw(first=self._new)
         self._thread = threading.Thread(target=self._run, name="chunkup-view", daemon=True)
         # A context of its own: with the cell's, some front ends drop what is drawn
         # after the cell has ended.

@@ -14,7 +14,7 @@ import math
 import threading
 import time
 from array import array
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -241,6 +241,34 @@ class Board:
             self._dirty.add(number - 1)
 
 
+class ItemBoard(Board):
+    """What is shown of one file of several: first it waits for its turn, then it has a job.
+
+    Without an item it is the board of one job.
+    """
+
+    def __init__(self, item: Any = None) -> None:
+        super().__init__()
+        self._item = item
+
+    def look(self, now: float) -> Look:
+        """Look first whether its turn has come."""
+        if self._item is not None:
+            with self.lock:
+                job = self._item.job
+                if job is None:
+                    self.progress = self._item.progress
+                elif job is not self.job:
+                    job.subscribe(self)
+                    self.follow(job)
+        return super().look(now)
+
+    def head(self, now: float) -> dict[str, Any]:
+        """Say of one that waits that it does."""
+        waits = self._item is not None and self._item.waiting
+        return {**super().head(now), **({"word": "Waiting"} if waits else {})}
+
+
 class LiveView(anywidget.AnyWidget):
     """One or several uploads as they happen.
 
@@ -287,10 +315,15 @@ class LiveView(anywidget.AnyWidget):
         if board is None:
             board = Board()
             job.subscribe(board)
-        board.wake = self._wake.set
-        board.follow(job)
+        self.show([(job, board)])
+
+    def show(self, rows: Sequence[tuple[Any, Board]]) -> None:
+        """Show more uploads, each with its board, all from the same moment."""
+        for job, board in rows:
+            board.wake = self._wake.set
+            board.follow(job)
         with self._guard:
-            self._boards = [*self._boards, board]
+            self._boards = [*self._boards, *(board for _, board in rows)]
             self._snapped = 0.0
             if self._painter is None:
                 self._painter = threading.Thread(

@@ -22,7 +22,7 @@ from ..errors import InvalidUpload
 from ..events import Event, Progress, State
 from ..results import UploadResult
 from . import cards, words
-from .bars import LOG_EVERY, Quiet, View
+from .bars import LOG_EVERY, Quiet, View, shows_widgets
 from .cards import BRAND, FONT, INK, MUTED, SIZE, TRACK, WARN
 
 LINES = 10  # files on the live view; the others are counted
@@ -45,8 +45,17 @@ def choose(progress: str, shell: Any = None, *, detached: bool = False) -> View:
     if progress in ("html", "widget") or (progress == "auto" and kernel):
         if shell is None:
             raise InvalidUpload(f"--progress {progress} needs a notebook; there is text and none")
+        if progress == "widget" or (progress == "auto" and shows_widgets(shell)):
+            try:
+                from .widget import FilesWidget
+
+                return FilesWidget(detached=detached)
+            except Exception:  # whatever is wrong with the widgets here, the uploads go on
+                _log.debug("no widget; showing HTML instead", exc_info=True)
         return Lines(detached=detached)
-    return Total() if kernel or sys.stderr.isatty() else Log()
+    if kernel:
+        return Total(sys.stdout)  # front ends paint standard error red
+    return Total() if sys.stderr.isatty() else Log()
 
 
 class _Watching:
@@ -106,14 +115,18 @@ class _Watching:
 
 
 class Lines(_Watching):
-    """One line a file in one output, redrawn in place; ended, a static table."""
+    """One line a file in one output, redrawn in place; ended, a static table.
+
+    With ``display_id`` it takes the place of what is shown there.
+    """
 
     shows_result = True
 
-    def __init__(self, *, detached: bool = False) -> None:
+    def __init__(self, *, detached: bool = False, display_id: str = "") -> None:
         super().__init__()
         self._detached = detached
-        self._id = uuid.uuid4().hex
+        self._new = not display_id
+        self._id = display_id or uuid.uuid4().hex
         self._said = ""
 
     def _draw(self, batch: Batch, first: bool, last: bool) -> None:
@@ -126,7 +139,11 @@ class Lines(_Watching):
         if html != self._said:
             self._said = html
             contextvars.Context().run(
-                cards.put_on_screen, html, text, display_id=self._id, update=not first
+                cards.put_on_screen,
+                html,
+                text,
+                display_id=self._id,
+                update=not (first and self._new),
             )
 
 

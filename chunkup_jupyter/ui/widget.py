@@ -14,11 +14,12 @@ import uuid
 from typing import Any
 
 from ..events import Event, Progress
-from . import cards, words
+from . import cards, several, words
 from .live import Live
-from .parts import Board, LiveView
+from .parts import Board, ItemBoard, LiveView
 from .story import Story
 
+FILES = 50  # that a page is told of ten times a second
 UNSEEN = 5.0  # seconds after which nobody can be expected to see the widget
 
 _log = logging.getLogger(__name__)
@@ -36,11 +37,10 @@ class Widget:
     def __init__(self, *, detached: bool = False) -> None:
         self.story = Story()
         self._board = Board()
-        self._board.hint = words.hint(detached=detached)
         self._detached = detached
         self._id = uuid.uuid4().hex
         self._view: LiveView | None = None
-        self._instead: Live | None = None
+        self._instead: Any = None
         self._job: Any = None
 
     def __call__(self, event: Event, progress: Progress) -> None:
@@ -59,27 +59,26 @@ class Widget:
         bundle = dict(shows._repr_mimebundle_()[0])
         bundle["text/plain"] = words.marked(f"{job.name}: uploading to {job.target}", job.sandbox)
         self._publish(bundle, update=False)
-        self._view.follow(job, self._board)
+        rows = self._boards()
+        for _, board in rows:
+            board.hint = words.hint(detached=self._detached)
+        self._view.show(rows)
 
     def close(self) -> None:
         """Show the last state; return when it is on screen. May be repeated."""
-        if self._view is None:
-            return
-        if not self._board.progress.state.ended:
-            self._view.leave()
-        self._view.ended.wait(5)
+        if self._view is not None:
+            if not self._over():
+                self._view.leave()
+            self._view.ended.wait(5)
         if self._instead is not None:
             self._instead.close()
 
     def _replace(self, view: LiveView) -> None:
-        job, progress = self._job, self._board.progress
-        if not progress.state.ended:  # no page shows the widget
-            self._instead = Live(detached=self._detached)
-            self._instead.story = self.story
-            self._instead.follow(job, self._id)
+        if not self._over():  # no page shows the widget
+            self._instead = self._html()
+            self._instead.follow(self._job)
             return
-        html = cards.ended_html(job, progress, self.story, brief=not self._detached)
-        text = cards.ended_text(job, progress, self.story)
+        html, text = self._last()
         try:
             contextvars.Context().run(
                 self._publish, {"text/html": html, "text/plain": text}, update=True
@@ -92,6 +91,47 @@ class Widget:
 
         show: Any = display
         show(bundle, raw=True, display_id=self._id, update=update)
+
+    # What differs when there are several files.
+
+    def _boards(self) -> list[tuple[Any, Board]]:
+        return [(self._job, self._board)]
+
+    def _over(self) -> bool:
+        return self._board.progress.state.ended
+
+    def _html(self) -> Any:
+        return Live(detached=self._detached, display_id=self._id, story=self.story)
+
+    def _last(self) -> tuple[str, str]:
+        job, progress = self._job, self._board.progress
+        html = cards.ended_html(job, progress, self.story, brief=not self._detached)
+        return html, cards.ended_text(job, progress, self.story)
+
+
+class FilesWidget(Widget):
+    """Shows the files of a batch in one ``LiveView``: a line each, and one of them in full."""
+
+    def follow(self, batch: Any) -> None:
+        """Put the view on screen; of very many files the HTML one, which only counts them."""
+        if len(batch) <= FILES:
+            super().follow(batch)
+            return
+        self._instead = several.Lines(detached=self._detached)
+        self._instead.follow(batch)
+
+    def _boards(self) -> list[tuple[Any, Board]]:
+        return [(item, ItemBoard(item)) for item in self._job.items]
+
+    def _over(self) -> bool:
+        return all(item.state.ended for item in self._job.items)
+
+    def _html(self) -> Any:
+        return several.Lines(detached=self._detached, display_id=self._id)
+
+    def _last(self) -> tuple[str, str]:
+        self._job.settle(5)  # the last event comes before the last result
+        return several.batch_html(self._job), several.batch_text(self._job)
 
 
 def _hears_while_it_waits() -> bool:
