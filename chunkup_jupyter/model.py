@@ -472,7 +472,10 @@ class Provider(ABC):
         return answered(())
 
     def existing(self, file: FileInfo) -> Flow[Result | None]:
-        """Return what already stands where the file would go, as far as can be asked."""
+        """Return what already stands where the file would go, as far as can be asked.
+
+        Raises ``InvalidUpload`` when it may not be replaced.
+        """
         return answered(None)
 
     def look_up(self, result: Result) -> Flow[Result | None]:

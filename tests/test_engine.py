@@ -16,12 +16,14 @@ from chunkup_jupyter.conformance import Clock
 from chunkup_jupyter.engine import CONFIRMING, Options, Upload
 from chunkup_jupyter.errors import (
     AuthError,
+    InsecureConnection,
     IntegrityError,
     OutcomeUnknown,
     ProtocolError,
     ProviderError,
     Refused,
     SourceChanged,
+    Unreachable,
 )
 from chunkup_jupyter.events import (
     Cancelled,
@@ -46,7 +48,15 @@ from chunkup_jupyter.sandbox.oss import OSSSandbox
 from chunkup_jupyter.sandbox.twelvelabs import TwelveLabsSandbox
 from chunkup_jupyter.secrets import Secret
 from chunkup_jupyter.sources import open_source
-from chunkup_jupyter.wire import MemoryClient, Patience, Request, Response
+from chunkup_jupyter.wire import (
+    Dropped,
+    MemoryClient,
+    NotConnected,
+    Patience,
+    Request,
+    Response,
+    Untrusted,
+)
 
 PART = 16
 DATA = random.Random(1).randbytes(10 * PART - 3)
@@ -538,6 +548,23 @@ def test_an_upload_refused_at_once_leaves_nothing_to_go_on_with(status, left):
 
     studio.hook = hook
     with pytest.raises(ProviderError):
+        studio.run()
+
+    assert bool(studio.lines.load()) is left
+
+
+@pytest.mark.parametrize(
+    ("trouble", "left"), [(NotConnected, False), (Untrusted, False), (Dropped, True)]
+)
+def test_an_upload_that_reached_nobody_leaves_nothing_to_go_on_with(trouble, left):
+    """Unless a request got out: then a session may exist whose id was never learned."""
+    studio = Studio()
+
+    async def hook(request):
+        raise trouble("so it is")
+
+    studio.hook = hook
+    with pytest.raises((Unreachable, InsecureConnection)):
         studio.run()
 
     assert bool(studio.lines.load()) is left

@@ -13,10 +13,11 @@ import pytest
 from worlds import World, random_bytes, world
 
 from chunkup_jupyter import jobs, reuse
-from chunkup_jupyter.errors import InvalidUpload
+from chunkup_jupyter.errors import InvalidUpload, Refused
 from chunkup_jupyter.events import State
 from chunkup_jupyter.journal import Entry, Ledger
 from chunkup_jupyter.providers.openai import OpenAI
+from chunkup_jupyter.ui import trouble
 
 ENTRY = Entry(
     when=1000.0, name="a.bin", size=9, target="openai:batch", account="acme", id="file-1",
@@ -198,10 +199,37 @@ def test_an_object_that_is_replaced_is_named_first(path: Path) -> None:
     job.result(30)
 
     assert first.progress.warnings == ()
-    assert job.progress.warnings == (
-        f"{oss.dest} exists already (5 B); it is replaced unless that is forbidden",
-    )
+    assert job.progress.warnings == (f"{oss.dest} exists already (5 B) and is replaced",)
     oss.arrived(random_bytes())
+    oss.close()
+
+
+def test_an_object_that_may_not_be_replaced_ends_it_before_a_byte_is_sent(path: Path) -> None:
+    oss = world("oss")
+    oss.start(b"older").result(30)
+    before = len(oss.proxy.asked)
+
+    job = oss.start(path, check=True, no_clobber=True)
+    with pytest.raises(InvalidUpload, match=r"exists already .* name another key"):
+        job.result(30)
+
+    assert [one.method for one in oss.proxy.asked[before:]] == ["HEAD"]
+    assert not job.progress.warnings
+    assert job.line  # which could only fail again
+    assert job.line not in str(trouble.rows(job.error, job))
+    oss.arrived(b"older")
+    oss.close()
+
+
+def test_a_key_that_was_taken_meanwhile_is_not_tried_again(path: Path) -> None:
+    oss = world("oss")
+    oss.start(b"older").result(30)
+
+    job = oss.start(path, check=False, no_clobber=True)
+    with pytest.raises(Refused, match="name another key"):
+        job.result(30)
+
+    assert job.line not in str(trouble.rows(job.error, job))
     oss.close()
 
 

@@ -28,7 +28,7 @@ _ADVICE = {
     "SecondLevelDomainForbidden": "leave --addressing path out; OSS wants the bucket in the host",
     "TransferAccelerationDisabled": "enable transfer acceleration for the bucket first",
     "NoSuchBucket": "check the bucket's name and --region",
-    "FileAlreadyExists": "it was left as it is, because of --no-clobber",
+    "FileAlreadyExists": "--no-clobber keeps it: name another key, or leave --no-clobber out",
     "EntityTooSmall": "run it again with --fresh and larger parts",
     "EntityTooLarge": "run it again with --fresh and smaller parts",
     "InvalidPart": "run it again with --fresh: this upload cannot be completed",

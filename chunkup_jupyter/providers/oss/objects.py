@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from ... import units
 from ...answers import clean
 from ...errors import InvalidUpload, ProtocolError
 from ...model import FileInfo, Flow, Result
@@ -20,12 +21,21 @@ class Objects(Calls):
     """What can be done with an object that is there."""
 
     def existing(self, file: FileInfo) -> Flow[Result | None]:
-        """Return the object that stands at the key; None when there is none, or no saying."""
+        """Return the object that stands at the key; None when there is none, or no saying.
+
+        Raises ``InvalidUpload`` when there is one and ``no_clobber`` keeps it.
+        """
         target = self.for_file(file)
         response = yield from self._call("HEAD", target.key)
         if response.status in (403, 404):
             return None
-        return target._described(accept(response, "asking for the object", 200))
+        found = target._described(accept(response, "asking for the object", 200))
+        if self.no_clobber:
+            raise InvalidUpload(
+                f"{target.url} exists already ({units.size(found.size)}), and --no-clobber keeps "
+                "it: name another key, or leave --no-clobber out"
+            )
+        return found
 
     def look_up(self, result: Result) -> Flow[Result | None]:
         """Return the object if it stands there with the same size and CRC-64."""
