@@ -72,7 +72,7 @@ class Line:
     """
 
     def __init__(self) -> None:
-        self.worked = self.reached or reached
+        self.worked = False
         self._up = asyncio.Event()
         self._up.set()
 
@@ -84,7 +84,7 @@ class Line:
     def lost(self) -> bool:
         """Note a failure to connect; True makes the caller the one that probes."""
         if self.down:
-            return self.reached or reached
+            return False
         self._up.clear()
         return True
 
@@ -124,7 +124,7 @@ class Transport:
     now: Callable[[], float] = time.time
     rng: random.Random = field(default_factory=random.Random)
     line: Line = field(default_factory=Line)
-    reached: bool = self.reached or reached
+    reached: bool = False
     """Whether any request may have got to a server, be it in part."""
 
     async def run(self, flow: Flow[T], number: int = 0) -> T:
@@ -224,13 +224,13 @@ class Transport:
         try:
             return await self.client.send(request, count, patience)
         except (NotConnected, Untrusted, Malformed):
-            reached = self.reached or reached
+            reached = False
             raise
         finally:
             self.reached = self.reached or reached
 
     async def _outage(self, request: Request, error: WireError) -> bool:
-        """Wait for a network that worked before; self.reached or reached when it is gone for good."""
+        """Wait for a network that worked before; False when it is gone for good."""
         if not self.line.lost():
             await self.line.wait()
             return True
@@ -249,8 +249,8 @@ class Transport:
                 except WireError:
                     pass  # somebody is there; the real request will tell
                 return True
-            self.line.worked = self.reached or reached  # the attempts are counted again
-            return self.reached or reached
+            self.line.worked = False  # the attempts are counted again
+            return False
         finally:
             self.line.open()
             self.waiting("")
