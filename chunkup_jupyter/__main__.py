@@ -2,7 +2,8 @@
 
 Progress goes to standard error; the result's id stands alone on the last line of
 standard output. Exit status: 0 only after the provider confirmed, 1 for a failed
-upload, 2 for a line that cannot be understood, 130 for an interrupt.
+upload, 2 when nothing was sent because the line, the file or the key has to be mended,
+130 for an interrupt.
 """
 
 from __future__ import annotations
@@ -15,9 +16,16 @@ from types import FrameType
 from typing import Any, NoReturn
 
 from . import signals
-from .errors import ChunkupError, InvalidUpload, SomeFailed, UploadInterrupted
+from .errors import (
+    ChunkupError,
+    CredentialsMissing,
+    InvalidUpload,
+    SomeFailed,
+    SourceError,
+    UploadInterrupted,
+)
 from .ui.grammar import BadLine, HelpAsked, Line, parse
-from .ui.parsers import help_text
+from .ui.terminal import let_go, open_streams, tell
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 
@@ -29,31 +37,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from .sandbox.command import main as sandbox
 
         return sandbox(words[1:])
-    if not words:
-        print(help_text().rstrip())
-        return USAGE
     try:
         line = parse(words)
         _fit_for_a_shell(line)
+        with _stopping():
+            return _carry_out(line)
     except HelpAsked as asked:
         print(str(asked).rstrip())
         return 0
     except BadLine as error:
-        print(f"chunkup: {error}", file=sys.stderr)
+        tell(f"chunkup: {error}")
         return USAGE
-    with _stopping():
-        return _carry_out(line)
 
 
 def run() -> NoReturn:
     """Be the ``chunkup`` program."""
+    open_streams()
     try:
         status = main()
         sys.stdout.flush()
-    except BrokenPipeError:
-        # `chunkup --help | head`: nobody reads on. Python would flush once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        let_go(sys.stdout)
+        if not isinstance(error, BrokenPipeError):  # `chunkup --help | head`: nobody reads on
+            why = f"standard output cannot be written: {error.strerror}"
+            tell(f"chunkup: {why}; `chunkup history` has the ids")
         status = FAILED
+    try:
+        sys.stderr.flush()
+    except OSError:
+        let_go(sys.stderr)
     sys.exit(status)
 
 
@@ -86,12 +98,11 @@ def _carry_out(line: Line) -> int:
         _explain(trouble, error, trail.job, line)
         return INTERRUPTED
     except KeyboardInterrupt:
-        trouble.tell("chunkup: interrupted")
+        tell("chunkup: interrupted")
         return INTERRUPTED
     except ChunkupError as error:
         _explain(trouble, error, trail.job, line)
-        usage = isinstance(error, InvalidUpload) and trail.job is None
-        return USAGE if usage else FAILED
+        return USAGE if _mendable(error, trail.job) else FAILED
     for one in [outcome] if isinstance(outcome, (Plan, UploadResult)) else outcome:
         print(words.plan_text(one) if isinstance(one, Plan) else str(one))
     return 0
@@ -106,7 +117,13 @@ def _explain(trouble: Any, error: BaseException, job: Any, line: Line) -> None:
         sandbox=line.sandbox,
         sources=(line.sources, line.dest),
     )
-    trouble.tell(text)
+    tell(text)
+
+
+def _mendable(error: ChunkupError, job: Any) -> bool:
+    """Say whether nothing was sent, and line, file or key have to be mended."""
+    unread = isinstance(error, SourceError) and job is None
+    return unread or isinstance(error, InvalidUpload | CredentialsMissing)
 
 
 def _fit_for_a_shell(line: Line) -> None:

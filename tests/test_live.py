@@ -80,6 +80,8 @@ def a_job(name: str = "train.jsonl", *, sandbox: bool = False) -> Job:
         error=None,
         plan=Plan(file, "openai:fine-tune", MIB, 4, sandbox=sandbox),
         progress=Progress(total=file.size),
+        done=lambda: True,
+        result=lambda timeout: a_result(name),
     )
 
 
@@ -380,7 +382,9 @@ def test_what_the_user_cancelled_is_told_in_one_line() -> None:
     screen = trouble.screen(error, job, bound=("_chunkup",))
     html = Tags(cards.ended_html(job, after(Cancelled(), start=midway()), Story())).text
 
-    assert screen == "Cancelled: train.jsonl; nothing of it can be resumed   (the job is in _chunkup)"
+    assert (
+        screen == "Cancelled: train.jsonl; nothing of it can be resumed   (the job is in _chunkup)"
+    )
     assert "of 10 parts" not in html
 
 
@@ -598,12 +602,93 @@ def test_the_bar_counts_bytes_and_keeps_its_percentage_honest() -> None:
     bar.close()
     bar.close()
 
-    assert "[sandbox] train.jsonl → openai:fine-tune" in before
+    assert before.startswith("[sandbox] train.jsonl → openai:fine-tune\n")
     assert "99%" in before
     assert "100%" not in before
     assert "100%" in file.getvalue()
     assert "1 retried" in file.getvalue()
+    assert file.getvalue().count("✓") == 1
     assert not [name for name in threads() if "tqdm" in name.lower()]
+
+
+@pytest.mark.parametrize("columns", [80, 40])
+def test_the_bar_says_what_matters_in_a_narrow_terminal(
+    columns: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tqdm.std._screen_shape_wrapper", lambda: lambda file: (columns, 24))
+    file, job = Terminal(), a_job("a long name " * 10)
+    job.meter._first, job.meter._last, job.meter._rate = (0.0, 0), (9.0, 0), 1e6
+    bar = bars.Bar(file)
+    play(bar, job, [Started(session())])
+
+    bar.follow(job)
+    play(bar, job, [PartDone(receipt) for receipt in receipts(range(1, 6))])
+    play(bar, job, [Paused()])
+    drawn = file.getvalue().rpartition("\r")[2].rstrip("\n")
+    bar.close()
+
+    assert len(drawn) <= columns
+    assert drawn.startswith("Paused      50%|")
+    assert "5.24M/10.5M" in drawn
+    if columns == 80:
+        assert drawn.count("#") >= 5
+        assert "1.00MB/s" in drawn
+        assert "5 of 10 parts" in drawn
+
+
+def test_what_came_from_before_is_no_speed_of_a_resumed_upload() -> None:
+    file, job = Terminal(), a_job()
+    bar = bars.Bar(file)
+    bar.follow(job)
+
+    play(bar, job, [Started(session(), receipts(range(1, 10))), PartSent({10: 10})])
+    job.meter._rate = 1e6
+    play(bar, job, [Completing()])
+    play(bar, job, [Stopped()])
+    bar.close()
+
+    said = file.getvalue()
+    assert said.count("Resuming: 9 of 10 parts (9.44 MB) already uploaded") == 1
+    assert set(re.findall(r"[\d.]+[kMG]?B/s", said)) == {"1.00MB/s"}
+
+
+@pytest.mark.parametrize("view", [bars.Bar, bars.Log])
+def test_a_finished_upload_ends_with_its_proof(view: Any) -> None:
+    file, job = Terminal(), a_job(sandbox=True)
+    shown = view(file)
+    shown.follow(job)
+
+    play(shown, job, [Started(session()), Completing(), Completed(DONE)])
+    shown.close()
+    shown.close()
+
+    last = file.getvalue().splitlines()[-1]
+    assert last.startswith("[sandbox] ✓ train.jsonl → file-abc123 · 10.5 MB · 1 min 22 s · 38 MB/s")
+    assert "md5, by OpenAI" in last
+    assert file.getvalue().count("✓") == 1
+
+
+def test_no_name_of_a_file_steers_a_terminal() -> None:
+    name = "\x1b[31mred\x1b]0;pwn\x07a\n[sandbox] b.csv"
+    job = a_job(name)
+    job.line = f"'{name}' openai:fine-tune"
+    file = Terminal()
+    for view in (bars.Bar(file), bars.Log(file)):
+        view.follow(job)
+        play(view, job, [Warned(f"{name} is odd")])
+        view.close()
+        job.progress = Progress()
+    plan = Plan(FileInfo(name, 5), f"oss://bucket/{name}", MIB, 4)
+
+    texts = [file.getvalue(), words.plan_text(plan), words.proof(a_result(name))]
+    texts += [trouble.screen(HELD_BACK, job), trouble.screen(KeyError(), sources=([name], name))]
+    texts += [
+        cards.ended_text(job, after(*events, start=midway()), Story()) for events in ENDS.values()
+    ]
+
+    for text in texts:
+        assert not re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", text), text
+        assert not any(line.startswith("[sandbox]") for line in text.splitlines()), text
 
 
 def test_a_log_gets_a_line_for_each_state_and_now_and_then_one() -> None:
@@ -618,14 +703,14 @@ def test_a_log_gets_a_line_for_each_state_and_now_and_then_one() -> None:
     play(log, job, [Completing(), Completed(DONE)])
     log.close()
 
-    lines = file.getvalue().splitlines()
+    *lines, proof = file.getvalue().splitlines()
+    assert proof.startswith("✓ train.jsonl → file-abc123")
     assert [line.split(": ", 1)[1].split(" ·")[0] for line in lines] == [
         "preparing",
         "uploading: 0%",
         "uploading: 40%",
         "uploading: 80%",
         "completing: 99%",
-        "complete",
     ]
     assert lines[2].endswith("4.19 MB of 10.5 MB · 4 of 10 parts")
 

@@ -7,12 +7,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, TextIO
 
 from ..errors import InvalidUpload
-from ..events import Event, Meter, PartRetried, Progress, Restarted, Started, State
+from ..events import Event, Meter, PartRetried, Progress, Restarted, State
 from . import words
+from .terminal import tell
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Quiet:
 
 
 class Bar:
-    """One total bar for bytes, rate, time left, state, parts and retries."""
+    """One total bar for state, bytes, rate, time left, parts and retries."""
 
     shows_result = False
 
@@ -52,80 +53,113 @@ class Bar:
         self._file = file or sys.stderr
         self._lock = threading.Lock()
         self._last: Progress | None = None
+        self._job: Any = None
         self._bar: Any = None
-        self._mark = ""
-        self._warned = 0
-        self._closed = False
+        self._told: set[str] = set()
 
     def follow(self, job: Any) -> None:
-        """Draw the bar."""
-        from tqdm import tqdm
-
-        class Total(tqdm):  # type: ignore[misc]
-            monitor_interval = 0  # its watching thread would outlive the upload
-            percent = 0
-
-            @property
-            def format_dict(self) -> dict[str, Any]:
-                return {**super().format_dict, "percent": self.percent}
-
-        mark = self._mark = "[sandbox] " if job.sandbox else ""
+        """Draw the bar below a line that says what goes where."""
         with self._lock:
-            self._bar = Total(
-                desc=f"{mark}{job.name} → {job.target}",
-                total=job.progress.total or job.plan.file.size,
-                unit="B",
-                unit_scale=True,
-                file=self._file,
-                dynamic_ncols=True,
-                mininterval=0.1,
-                leave=True,
-                # Not tqdm's own percentage: ours is 100 only when the provider confirmed.
-                bar_format="{desc} {percent:3d}%|{bar}| {n_fmt}/{total_fmt} "
-                "[{elapsed}<{remaining}, {rate_fmt}{postfix}]",
-            )
-            self._warn(self._last or job.progress)
-            self._draw(self._last or job.progress)
+            self._job, progress = job, self._last or job.progress
+            self._write([words.title(job.name, job.target)])
+            self._write(words.notices(progress))
+            self._bar = total_bar(self._file)
+            self._draw(progress)
 
     def __call__(self, event: Event, progress: Progress) -> None:
         with self._lock:
             self._last = progress
-            if self._bar is None or self._closed:
-                return
-            if isinstance(event, (Started, Restarted)):
-                # Bytes of an earlier run are no speed of this one.
-                self._bar.initial = progress.reused
-                self._bar.total = progress.total or self._bar.total
-            self._warn(progress)
-            self._draw(progress)
+            if self._bar is not None:
+                self._draw(progress)
 
     def close(self) -> None:
-        """Draw the last state and end the line."""
+        """Draw the last state and end with what was proved. May be repeated."""
         with self._lock:
-            if self._bar is not None and not self._closed:
-                self._closed = True
-                self._draw(self._last, force=True)
-                self._bar.close()
+            bar, self._bar = self._bar, None
+            if bar is not None:
+                bar.show(self._last or self._job.progress, self._job.meter, force=True)
+                bar.close()
+                end(self._job, self._file)
 
-    def _warn(self, progress: Progress) -> None:
-        """Put warnings above the bar, each once."""
-        for _, text in words.warnings(progress)[self._warned :]:
-            self._bar.write(f"{self._mark}Warning: {text}", file=self._file)
-        self._warned = len(progress.warnings)
-
-    def _draw(self, progress: Progress | None, *, force: bool = False) -> None:
-        if progress is None:
-            return
-        # The percentage stands there already.
-        said = [words.headline(progress).partition(":")[0], *words.parts(progress)]
-        text = " · ".join([*said, words.shown(progress.note, 60)] if progress.note else said)
-        self._bar.set_postfix_str(text, refresh=False)
+    def _draw(self, progress: Progress) -> None:
+        self._write(words.notices(progress))
         # tqdm draws when enough time has passed; a change of state is drawn at once.
-        self._bar.n, self._bar.percent = progress.sent, progress.percent
-        if force or progress.state is not State.UPLOADING:
-            self._bar.refresh()
-        else:
-            self._bar.update(0)
+        self._bar.show(progress, self._job.meter, force=progress.state is not State.UPLOADING)
+
+    def _write(self, lines: Sequence[str]) -> None:
+        """Put lines above the bar, each once."""
+        fresh = [line for line in lines if line not in self._told]
+        self._told.update(fresh)
+        for line in fresh:
+            above(self._bar, words.marked(line, self._job.sandbox), self._file)
+
+
+def total_bar(file: TextIO) -> Any:
+    """Return a tqdm bar that is given all it shows by ``show``."""
+    from tqdm import tqdm
+
+    class Total(tqdm):  # type: ignore[misc]
+        monitor_interval = 0  # its watching thread would outlive the upload
+        said: Mapping[str, Any] = {}
+
+        @property
+        def format_dict(self) -> dict[str, Any]:
+            found = {**super().format_dict, **self.said}
+            # The bar has what the words leave of the line, ten columns at least.
+            room = (found["ncols"] or 1000) - _BESIDE
+            found["tail"] = f" {words.shown(found['tail'], room)}" if room > 8 else ""
+            return found
+
+        def refresh(self, *where: Any, **how: Any) -> None:
+            if self.said:  # tqdm draws once before it is told anything
+                super().refresh(*where, **how)
+
+        def show(
+            self, progress: Progress, meter: Meter, facts: Sequence[str] = (), *, force: bool
+        ) -> None:
+            """Show this; not more than ten times a second unless forced."""
+            # Bytes of an earlier run are no speed of this one.
+            self.total, self.initial, self.n = progress.total, progress.reused, progress.sent
+            note = [words.shown(progress.note, 60)] if progress.note else []
+            self.said = {
+                "state": words.headline(progress).partition(":")[0],
+                # Not tqdm's own: ours is 100 only when the provider confirmed.
+                "percent": progress.percent,
+                "rate": meter.rate or None,
+                "tail": " · ".join([*note, *(facts or words.parts(progress))]),
+            }
+            if force:
+                self.refresh()
+            else:
+                self.update(0)
+
+    return Total(
+        unit="B",
+        unit_scale=True,
+        file=file,
+        dynamic_ncols=True,
+        mininterval=0.1,
+        miniters=0,
+        bar_format="{state:<10} {percent:3d}%|{bar}| {n_fmt}/{total_fmt} "
+        "[{elapsed}<{remaining}, {rate_fmt}]{tail}",
+    )
+
+
+_BESIDE = 64  # columns of a terminal's line for all but the tail
+
+
+def above(bar: Any, line: str, file: TextIO) -> None:
+    """Print a line above a bar, or before there is one."""
+    if bar is None:
+        tell(line, file)
+    else:
+        bar.write(line, file=file)
+
+
+def end(job: Any, file: TextIO) -> None:
+    """Print what was proved of an upload that is complete; nothing of another."""
+    if job.done() and job.progress.state is State.COMPLETED:
+        tell(words.marked(words.proof(job.result(0)), job.sandbox), file)
 
 
 class Log:
@@ -139,7 +173,7 @@ class Log:
         self._job: Any = None
         self._said: tuple[State, int] | None = None
         self._at = 0.0
-        self._warned = 0
+        self._told: set[str] = set()
         self._lock = threading.Lock()
 
     def follow(self, job: Any) -> None:
@@ -149,31 +183,34 @@ class Log:
 
     def __call__(self, event: Event, progress: Progress) -> None:
         if self._job is not None:
-            if isinstance(event, Started) and progress.parts_reused:
-                self._print(words.resuming(progress))
             self._say(progress, always=isinstance(event, (PartRetried, Restarted)))
 
     def close(self) -> None:
-        """Say the last state."""
+        """Say the last state, or what was proved. May be repeated."""
         if self._job is not None:
             self._say(self._job.progress)
+            end(self._job, self._file)
+            self._job = None
 
     def _say(self, progress: Progress, *, always: bool = False) -> None:
         with self._lock:
-            for _, text in words.warnings(progress)[self._warned :]:
-                self._print(f"Warning: {text}")
-            self._warned = len(progress.warnings)
+            job = self._job
+            for line in words.notices(progress):
+                if line not in self._told:
+                    self._told.add(line)
+                    self._print(line)
             now, said = self._clock(), (progress.state, progress.percent)
             moved = said != self._said and now - self._at >= LOG_EVERY
             if not always and not moved and self._said and self._said[0] is progress.state:
                 return
             self._said, self._at = said, now
-            job = self._job
+            if progress.state is State.COMPLETED:
+                return  # the proof says it
             meter: Meter | None = getattr(job, "meter", None)
             self._print(words.sentence(job.name, job.target, progress, meter))
 
     def _print(self, line: str) -> None:
-        print(words.marked(line, self._job.sandbox), file=self._file, flush=True)
+        tell(words.marked(line, self._job.sandbox), self._file)
 
 
 def choose(progress: str, shell: Any = None, *, detached: bool = False) -> View:

@@ -132,7 +132,8 @@ def ended_text(job: Any, progress: Progress, story: Story | None) -> str:
                 facts.append(_took(progress, story))
             if progress.parts:
                 facts.append(_counts(progress.parts, progress.parts_reused, progress.retries))
-            text = f"✓ {job.name} → {words.shown(done.id if done else '')} · {' · '.join(facts)}"
+            title = words.title(job.name, done.id if done else "")
+            text = f"✓ {title} · {' · '.join(facts)}"
             if done and done.verified:
                 text += f"\n  verified: {'; '.join(map(words.shown, done.verified))}"
             text += "".join(f"\n  warning: {said}" for _, said in words.warnings(progress))
@@ -142,7 +143,8 @@ def ended_text(job: Any, progress: Progress, story: Story | None) -> str:
         case State.STOPPED:
             text = trouble.interrupted(job)
         case State.CANCELLED:
-            text = f"◼ {job.name} → {job.target} was cancelled; nothing of it can be resumed"
+            title = words.title(job.name, job.target)
+            text = f"◼ {title} was cancelled; nothing of it can be resumed"
         case _:
             text = words.sentence(job.name, job.target, progress)
     return words.marked(text, job.sandbox)

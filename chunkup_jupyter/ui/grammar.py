@@ -131,7 +131,10 @@ def parse(line: str | Sequence[str]) -> Line:
         assigned = tokens.pop(0).partition("=")[2]
     _refuse_keys(tokens)
     if not tokens:
-        raise BadLine("say what goes where: SOURCE DEST, as in: train.jsonl openai:fine-tune")
+        raise BadLine(
+            "say what goes where: SOURCE DEST, as in: train.jsonl openai:fine-tune\n"
+            "--help shows all options and verbs"
+        )
     found = _verb(tokens) if tokens[0] in VERBS else _upload(tokens)
     return dataclasses.replace(found, assigned=assigned)
 

@@ -137,7 +137,7 @@ def installed() -> dict[str, type[Provider]]:
 
 def meant(word: str, known: Iterable[str]) -> str:
     """Return ``; did you mean …?`` when a known word is close; else ""."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.6)
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.7)
     return f"; did you mean {close[0]}?" if close else ""
 
 

@@ -22,8 +22,9 @@ from ..errors import InvalidUpload
 from ..events import Event, Progress, State
 from ..results import UploadResult
 from . import cards, words
-from .bars import LOG_EVERY, Quiet, View, shows_widgets
+from .bars import LOG_EVERY, Quiet, View, above, shows_widgets, total_bar
 from .cards import BRAND, FONT, INK, MUTED, SIZE, TRACK, WARN
+from .terminal import tell
 
 LINES = 10  # files on the live view; the others are counted
 LISTED = 200  # files in the table that stays; the others are counted
@@ -104,10 +105,10 @@ class _Watching:
         found = []
         for item in batch.items:
             for _, text in words.warnings(item.progress):
-                line = text if text.startswith(item.name) else f"{item.name}: {text}"
+                line = text if text.startswith(item.name) else f"{words.shown(item.name)}: {text}"
                 if line not in self._warned:
                     self._warned.add(line)
-                    found.append(words.marked(f"Warning: {line}", batch.sandbox))
+                    found.append(f"Warning: {line}")
         return found
 
     def _draw(self, batch: Batch, first: bool, last: bool) -> None:
@@ -157,43 +158,22 @@ class Total(_Watching):
 
     def follow(self, batch: Any) -> None:
         """Draw the bar."""
-        from tqdm import tqdm
-
-        class Sum(tqdm):  # type: ignore[misc]
-            monitor_interval = 0  # its watching thread would outlive the uploads
-            percent = 0
-
-            @property
-            def format_dict(self) -> dict[str, Any]:
-                return {**super().format_dict, "percent": self.percent}
-
-        mark = "[sandbox] " if batch.sandbox else ""
-        self._bar = Sum(
-            desc=f"{mark}{batch.name} → {batch.target}",
-            total=batch.progress.total,
-            unit="B",
-            unit_scale=True,
-            file=self._file,
-            dynamic_ncols=True,
-            bar_format="{desc} {percent:3d}%|{bar}| {n_fmt}/{total_fmt} "
-            "[{elapsed}<{remaining}, {rate_fmt}{postfix}]",
-        )
+        self._write(batch, words.title(batch.name, batch.target))
+        self._bar = total_bar(self._file)
         super().follow(batch)
 
     def _draw(self, batch: Batch, first: bool, last: bool) -> None:
         if self._bar is None:
             return
         for line in self._fresh_warnings(batch):
-            self._bar.write(line, file=self._file)
-        progress = batch.progress
-        # Bytes of an earlier run are no speed of this one.
-        self._bar.initial, self._bar.total = progress.reused, progress.total
-        self._bar.n, self._bar.percent = progress.sent, progress.percent
-        self._bar.set_postfix_str(" · ".join(counts(batch)), refresh=False)
-        self._bar.refresh()
+            self._write(batch, line)
+        self._bar.show(batch.progress, batch.meter, counts(batch), force=True)
         if last:
             self._bar.close()
             self._bar = None
+
+    def _write(self, batch: Batch, line: str) -> None:
+        above(self._bar, words.marked(line, batch.sandbox), self._file)
 
 
 class Log(_Watching):
@@ -210,18 +190,21 @@ class Log(_Watching):
 
     def _draw(self, batch: Batch, first: bool, last: bool) -> None:
         for line in self._fresh_warnings(batch):
-            print(line, file=self._file, flush=True)
+            self._say(batch, line)
         for number, item in enumerate(batch.items):
             if number not in self._told and item.state.ended:
                 self._told.add(number)
-                self._say(batch, words.sentence(item.name, batch.target, item.progress))
+                outcome = item.outcome
+                done = isinstance(outcome, UploadResult)
+                text = words.sentence(item.name, batch.target, item.progress)
+                self._say(batch, words.proof(outcome) if done else text)
         if first or last or self._clock() - self._at >= LOG_EVERY:
             self._at = self._clock()
             text = " · ".join([*counts(batch), *_amounts(batch)])
-            self._say(batch, f"{batch.name} → {batch.target}: {text}")
+            self._say(batch, f"{words.title(batch.name, batch.target)}: {text}")
 
     def _say(self, batch: Batch, line: str) -> None:
-        print(words.marked(line, batch.sandbox), file=self._file, flush=True)
+        tell(words.marked(line, batch.sandbox), self._file)
 
 
 def counts(batch: Batch) -> list[str]:
@@ -275,10 +258,13 @@ def batch_html(batch: Batch) -> str:
 def batch_text(batch: Batch) -> str:
     """Return all files as aligned text, one a line."""
     rows = [
-        (f"{_MARKS.get(item.state, '▸')} {item.name}", " · ".join(filter(None, _facts(item)[1:])))
+        (
+            f"{_MARKS.get(item.state, '▸')} {words.shown(item.name)}",
+            " · ".join(filter(None, _facts(item)[1:])),
+        )
         for item in _listed(batch)
     ]
-    title = f"{batch.name} → {batch.target}: {' · '.join(counts(batch))}"
+    title = f"{words.title(batch.name, batch.target)}: {' · '.join(counts(batch))}"
     text = f"{title}\n{words.aligned(rows)}"
     more = len(batch) - len(rows)
     return words.marked(text + (f"\nand {more:,} more" if more > 0 else ""), batch.sandbox)

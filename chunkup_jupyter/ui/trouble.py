@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import traceback
 from collections.abc import Sequence
 from typing import Any
@@ -36,7 +35,7 @@ def rows(
         found.append(("Now", advice))
     line = getattr(job, "line", "")
     if line and may_help(error):
-        found.append(("Run" if advice else "Now", f"{prompt}{line}"))
+        found.append(("Run" if advice else "Now", words.command(prompt, line)))
     return found
 
 
@@ -58,7 +57,8 @@ def screen(
     if isinstance(error, errors.UploadInterrupted):
         return words.marked(interrupted(job, prompt=prompt, bound=bound), sandbox)
     if isinstance(error, errors.UploadCancelled):
-        text = f"Cancelled: {getattr(job, 'name', 'the upload')}; nothing of it can be resumed"
+        name = words.shown(getattr(job, "name", "the upload"))
+        text = f"Cancelled: {name}; nothing of it can be resumed"
         return words.marked(text + _in(bound), sandbox)
     if isinstance(error, errors.SomeFailed):
         text = some_failed(error, job, prompt=prompt, bound=bound)
@@ -68,7 +68,7 @@ def screen(
     found = rows(error, job, prompt=prompt)
     if job is None and sources[0]:
         named = ", ".join(map(remote.shown, sources[0]))  # a query may be a password
-        found[0] = ("What", f"{named} → {sources[1]} was not started")
+        found[0] = ("What", f"{words.title(named, sources[1])} was not started")
     if bound:
         found.append(("Job", f"the job is in {' and '.join(bound)}; its .error is this error"))
     if not debug and not isinstance(error, errors.InvalidUpload):
@@ -97,7 +97,7 @@ def some_failed(
         lines.append(("Now", text))
     line = getattr(job, "line", "")
     if line and any(map(may_help, reasons)):
-        lines.append(("Run", f"{prompt}{line}"))
+        lines.append(("Run", words.command(prompt, line)))
     if bound:
         lines.append(
             ("Results", f"in {' and '.join(bound)}; .failed has these, .retry() begins them")
@@ -115,12 +115,12 @@ def _traces(error: errors.SomeFailed) -> str:
 def interrupted(job: Any, *, prompt: str = "%chunkup ", bound: tuple[str, ...] = ()) -> str:
     """Return the one line that an interrupt ends with."""
     progress = getattr(job, "progress", None)
-    text = f"Stopped: {getattr(job, 'name', 'the upload')}"
+    text = f"Stopped: {words.shown(getattr(job, 'name', 'the upload'))}"
     if progress is not None and progress.parts:
         many = hasattr(job, "items")
-        noun, kept = ("file", "have arrived") if many else ("part", "are kept")
-        text += f", {progress.parts_done:,} of {words.plural(progress.parts, noun)} {kept}"
-    text += f". Go on with: {prompt}{getattr(job, 'line', '')}".rstrip()
+        noun, end = ("file", "arrived") if many else ("part", "kept")
+        text += f", {progress.parts_done:,} of {words.plural(progress.parts, noun)} {end}"
+    text += f". Go on with: {words.command(prompt, getattr(job, 'line', ''))}".rstrip()
     return text + _in(bound)
 
 
@@ -158,7 +158,7 @@ def may_help(error: BaseException) -> bool:
     match error:
         case errors.InvalidUpload() | errors.InsecureConnection() | errors.UploadCancelled():
             return False
-        case errors.NotRegularFile():
+        case errors.NotRegularFile() | errors.Refused(code="FileAlreadyExists"):
             return False
         case errors.Refused():
             return not 400 <= (error.status or 0) < 500 or error.status in _PASSING
@@ -170,18 +170,13 @@ def install(error: BaseException, text: str) -> None:
     error._render_traceback_ = text.splitlines  # type: ignore[attr-defined]
 
 
-def tell(text: str) -> None:
-    """Write text to standard error."""
-    print(text, file=sys.stderr, flush=True)  # noqa: T201
-
-
 def _in(bound: Sequence[str]) -> str:
     return f"   (the job is in {' and '.join(bound)})" if bound else ""
 
 
 def _what(error: BaseException, job: Any) -> str:
     name, target = getattr(job, "name", ""), getattr(job, "target", "")
-    where = f"{name} → {target}" if name else "the upload"
+    where = words.title(name, target) if name else "the upload"
     match error:
         case errors.InvalidUpload() | errors.CredentialsMissing():
             return f"{where} was not started" if name else "nothing was sent"

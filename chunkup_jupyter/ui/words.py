@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from .. import units
 from ..answers import clean
 from ..events import Meter, Progress, State
 from ..plan import Plan
+from ..results import UploadResult
+from .terminal import plain
 
 PHASES = ("Preparing", "Uploading", "Completing", "Processing", "Ready")
 _AT = {
@@ -19,6 +22,16 @@ _AT = {
     State.PROCESSING: 3,
     State.COMPLETED: 4,
 }
+
+
+def title(name: str, target: str) -> str:
+    """Return ``file → destination``, fit to be shown whatever the file is called."""
+    return f"{shown(name)} → {shown(target)}"
+
+
+def command(prompt: str, line: str) -> str:
+    """Return a line to run, whatever the file in it is called."""
+    return f"{prompt}{shown(line, 1 << 20)}"
 
 
 def headline(progress: Progress) -> str:
@@ -69,6 +82,18 @@ def resuming(progress: Progress) -> str:
     )
 
 
+def notices(progress: Progress) -> list[str]:
+    """Return the lines that are told once: warnings, and what need not be sent again."""
+    found = [f"{label}: {text}" for label, text in warnings(progress)]
+    return found + ([resuming(progress)] if progress.parts_reused else [])
+
+
+def proof(result: UploadResult) -> str:
+    """Return the line that a finished upload ends with: what, where, how fast, how compared."""
+    # Where it is a sandbox, every line says so.
+    return f"✓ {shown(repr(replace(result, sandbox=False)), 2000)}"
+
+
 def again(waiting: Mapping[int, str]) -> str:
     """Return which parts wait to be sent once more, of part number → reason; "" for none."""
     if not waiting:
@@ -109,7 +134,7 @@ def phases(progress: Progress) -> list[tuple[str, str]]:
 
 def sentence(name: str, target: str, progress: Progress, meter: Meter | None = None) -> str:
     """Return one line that says it all, for logs and for ears."""
-    text = f"{name} → {target}: {headline(progress).lower()}"
+    text = f"{title(name, target)}: {headline(progress).lower()}"
     if progress.state in (State.UPLOADING, State.PAUSED):
         text += " · " + " · ".join([*amounts(progress, meter), *parts(progress)])
     return f"{text} · {shown(progress.note)}" if progress.note else text
@@ -124,10 +149,10 @@ def plan_rows(plan: Plan, rate: float = 0.0) -> list[tuple[str, str]]:
     """Return a plan as (label, text) rows; ``rate`` in bytes a second, 0 when unknown."""
     exact = f" ({plan.file.size:,} bytes)" if plan.file.size >= 1000 else ""
     rows = [
-        ("File", f"{plan.file.name} · {units.size(plan.file.size)}{exact}"),
-        ("Type", plan.file.media_type),
-        ("To", plan.target),
-        ("Parts", f"{plural(plan.parts, 'part')} of {units.binary(plan.part_size)}"),
+        ("File", f"{shown(plan.file.name)} · {units.size(plan.file.size)}{exact}"),
+        ("Type", shown(plan.file.media_type)),
+        ("To", shown(plan.target)),
+        ("Parts", plan.cut),
         ("At once", "1, in order" if plan.in_order else str(min(plan.jobs, plan.parts))),
         ("Memory", f"about {units.size(plan.memory)} at most"),
     ]
@@ -161,7 +186,8 @@ def aligned(rows: Sequence[tuple[str, str]]) -> str:
 
 
 def marked(text: str, sandbox: bool) -> str:
-    """Return text with "sandbox" on every line when it is one."""
+    """Return text fit for a terminal, with "sandbox" on every line when it is one."""
+    text = plain(text)
     if not sandbox:
         return text
     return "\n".join(f"[sandbox] {line}" for line in text.splitlines())
