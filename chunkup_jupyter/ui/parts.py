@@ -372,7 +372,8 @@ class LiveView(anywidget.AnyWidget):
                 if began - start > self._patience and not self.seen.is_set():
                     break
                 # Asked anew: a click may have begun one again.
-                if all(board.progress.state.ended for board in boards) and not self._acks:
+                over = all(board.progress.state.ended for board in boards)
+                if self._stay and over and not self._acks:
                     self._wake.wait()
                     continue
                 time.sleep(max(0.0, TICK - (time.monotonic() - began)))
