@@ -325,10 +325,10 @@ def test_the_plan_has_parts_size_and_memory(page: Page) -> None:
 def test_the_plan_of_several_files_has_one_row_each_and_their_sum(page: Page) -> None:
     rows = page.ask("plan", form=openai("train.jsonl", "valid.jsonl", "none.jsonl"))["plan"]
 
-    files = [row for row in rows if row[0] not in ("Together", "Warning")]
-    assert [row[0] for row in files] == ["train.jsonl", "valid.jsonl", "none.jsonl"]
-    assert "no file" in files[2][1]
-    assert rows[0][1].startswith("2 files")
+    files = [row for row in rows if row[0] != "Warning"]
+    assert [row[0] for row in files] == ["Together", "Refused", "train.jsonl", "valid.jsonl"]
+    assert files[0][1].startswith("2 files")
+    assert files[1][1] == "none.jsonl: there is no file none.jsonl"
 
 
 def test_one_click_brings_two_files_to_their_ids(page: Page) -> None:

@@ -91,7 +91,7 @@ export function tick(on, changed) {
 export function facts(rows) {
   const table = el("table", "cu-table");
   for (const [label, said] of rows) {
-    const row = el("tr", label === "Warning" ? "cu-warning" : "");
+    const row = el("tr", { Warning: "cu-warning", Refused: "cu-refused" }[label] ?? "");
     row.append(Object.assign(el("th", "", label), { scope: "row" }), el("td", "", said));
     table.append(row);
   }

@@ -124,6 +124,9 @@ function panel() {
       },
       "cu-main",
     );
+    plan.tabIndex = 0; // it may be longer than its place
+    plan.setAttribute("role", "region");
+    plan.setAttribute("aria-label", "Plan");
     plan.setAttribute("aria-live", "polite");
     copy.setAttribute("aria-label", "Copy the line");
     start.disabled = showPlan.disabled = copy.hidden = code.hidden = true;

@@ -34,6 +34,7 @@ from .picker import BrowserSource, Picker
 SHOWN = 20  # finished uploads in the history
 PLANNED = 50  # files whose plan is made at once
 
+_NO_KEY = "no key was found: type it above, name a variable that holds it, or try the sandbox"
 _OVER = (State.COMPLETED, State.CANCELLED)  # nothing will be read again
 
 _log = logging.getLogger(__name__)
@@ -116,10 +117,7 @@ class Panel(anywidget.AnyWidget):
         try:
             answer = {} if what is None else what(self, content, secret) or {}
         except CredentialsMissing:
-            text = (
-                "no key was found: type it above, name a variable that holds it, or try the sandbox"
-            )
-            answer = {"problem": text}
+            answer = {"problem": _NO_KEY}
         except (ChunkupError, grammar.BadLine, OSError, ValueError) as error:
             answer = {"problem": words.shown(error)}
         except Exception as error:  # never without an answer
@@ -165,6 +163,7 @@ class Panel(anywidget.AnyWidget):
         orders = orders_of(line.sources, line.dest, **_but_name(options))
         rate = self._rate(line)
         rows: list[tuple[str, str]] = []
+        refused: list[tuple[str, str]] = []
         found: list[Any] = []
         for order in orders[:PLANNED]:
             name = words.shown(remote.shown(order.source), 80)
@@ -173,7 +172,8 @@ class Panel(anywidget.AnyWidget):
             except ChunkupError as error:
                 if len(orders) == 1:
                     raise
-                rows.append((name, words.shown(error)))
+                said = words.shown(error)
+                refused.append(("Refused", said if said.startswith(name) else f"{name}: {said}"))
                 continue
             found.append(plan)
             parts = words.plural(plan.parts, "part")
@@ -190,8 +190,8 @@ class Panel(anywidget.AnyWidget):
                 rows.append(("", f"and {len(orders) - PLANNED:,} more"))
             text = f"{known} · {units.size(total)} · {_estimate(total, rate)}"
             warnings = dict.fromkeys(w for plan in found for w in plan.warnings)
-            first = [("Together", text), *(("Warning", words.shown(one)) for one in warnings)]
-            rows = [*first, *rows]
+            warned = [("Warning", words.shown(one)) for one in warnings]
+            rows = [("Together", text), *refused, *warned, *rows]
         return {"plan": rows}
 
     def _start(self, content: Mapping[str, Any], _: Secret | None) -> dict[str, Any]:
