@@ -13,6 +13,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict, Unpack
 
 from .errors import CredentialsMissing
 from .secrets import Need, Secret
@@ -20,72 +21,52 @@ from .secrets import Need, Secret
 _FILE_LIMIT = 1 << 20  # bytes; a larger configuration file is none
 
 
-def find(
-    needs: Sequence[Need],
-    *,
-    config_file: str = "",
-    env: Mapping[str, str] | None = None,
-    key_env: str | None = None,
-    given: Mapping[str, object] | None = None,
-    use_keyring: bool = True,
-    service: str = "",
-) -> dict[str, Secret | str]:
-    """Return values by field name; what is optional and found nowhere is left out.
+class Where(TypedDict, total=False):
+    """Where to look; each of these may be left out.
 
     ``given`` goes first, then ``key_env`` (the environment variable that holds the first
-    secret), each need's variables, ``config_file``, and the keyring's entries for
-    ``chunkup:<service>``. The secrets of one provider come from one place, so that an
-    old session token in a file never meets a new key from the environment.
+    secret), each need's variables in ``env`` (the process's own when None),
+    ``config_file``, and, with ``use_keyring``, the keyring's entries for
+    ``chunkup:<service>``.
+    """
+
+    config_file: str
+    env: Mapping[str, str] | None
+    key_env: str | None
+    given: Mapping[str, object] | None
+    use_keyring: bool
+    service: str
+
+
+def find(needs: Sequence[Need], **where: Unpack[Where]) -> dict[str, Secret | str]:
+    """Return values by field name; what is optional and found nowhere is left out.
+
+    The secrets of one provider come from one place, so that an old session token in a
+    file never meets a new key from the environment.
 
     Raises:
         CredentialsMissing: a required value is found nowhere, ``key_env`` is not set, or
             what was found cannot be a key.
     """
     try:
-        return _look(
-            needs,
-            config_file,
-            os.environ if env is None else env,
-            key_env,
-            given or {},
-            use_keyring,
-            service,
-        ).values
+        return _look(needs, **where).values
     except CredentialsMissing as error:
         trouble = str(error)
     # Raised anew, out here: the frames below hold keys as plain text.
     raise CredentialsMissing(trouble)
 
 
-def located(
-    needs: Sequence[Need],
-    *,
-    config_file: str = "",
-    env: Mapping[str, str] | None = None,
-    key_env: str | None = None,
-    given: Mapping[str, object] | None = None,
-    use_keyring: bool = True,
-    service: str = "",
-) -> dict[str, str]:
+def located(needs: Sequence[Need], **where: Unpack[Where]) -> dict[str, str]:
     """Return where each field was found, "" for nowhere: names only, for badges and reports.
 
     A place is an environment variable, the configuration file's path, ``keyring`` or
     ``given``. Raises nothing.
     """
     try:
-        found = _look(
-            needs,
-            config_file,
-            os.environ if env is None else env,
-            key_env,
-            given or {},
-            use_keyring,
-            service,
-            strict=False,
-        )
+        places = _look(needs, strict=False, **where).places
     except CredentialsMissing:
-        return {need.field: "" for need in needs}
-    return {need.field: found.places.get(need.field, "") for need in needs}
+        places = {}
+    return {need.field: places.get(need.field, "") for need in needs}
 
 
 @dataclass(frozen=True)
@@ -100,15 +81,17 @@ _Place = dict[str, tuple[str, str]]
 
 def _look(
     needs: Sequence[Need],
-    config_file: str,
-    env: Mapping[str, str],
-    key_env: str | None,
-    given: Mapping[str, object],
-    use_keyring: bool,
-    service: str,
+    *,
+    config_file: str = "",
+    env: Mapping[str, str] | None = None,
+    key_env: str | None = None,
+    given: Mapping[str, object] | None = None,
+    use_keyring: bool = True,
+    service: str = "",
     strict: bool = True,
 ) -> _Found:
-    first = _given(needs, given)
+    env = os.environ if env is None else env
+    first = _given(needs, given or {})
     if key_env is not None:
         first = {**_named(needs, env, key_env), **first}
     variables = _environment(needs, env)

@@ -301,7 +301,7 @@ def _fingerprint(found: os.stat_result) -> str:
 def _unreadable(path: str, error: OSError) -> SourceError:
     match error.errno:
         case errno.ENOENT | errno.ENOTDIR:
-            wrapped = SourceError(f"there is no file {path}")
+            wrapped = SourceError(f"there is no file {path or repr(path)}")
         case errno.EACCES | errno.EPERM:
             wrapped = SourceError(f"{path} may not be read: permission denied")
         case errno.ELOOP:

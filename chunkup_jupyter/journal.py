@@ -64,7 +64,7 @@ __all__ = [
 def default_folder() -> Path:
     """Return the folder for journals and the ledger; ``CHUNKUP_STATE`` overrides it."""
     if chosen := os.environ.get("CHUNKUP_STATE", "").strip():
-        return Path(chosen).expanduser()
+        return Path(os.path.expanduser(chosen))  # ``Path`` would raise where there is no home
     return platformdirs.user_state_path("chunkup", appauthor=False)
 
 

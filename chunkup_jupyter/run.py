@@ -93,6 +93,8 @@ class Run:
     def line(self) -> str:
         """The arguments of ``%chunkup`` that continue it; "" when there are none."""
         spelled = self.upload.source.spelled
+        if not spelled.isprintable():  # a line break, say, which no line can hold
+            return ""
         return " ".join([shlex.quote(spelled), *words_of(self._order)]) if spelled else ""
 
     def pause(self) -> None:

@@ -196,6 +196,19 @@ def test_without_a_journal_the_same_job_goes_on_where_it_stopped(place):
     assert not place.sandbox.unfinished()
 
 
+@pytest.mark.parametrize("name", ["two\nlines.bin", "red\x1b[31m.bin"])
+def test_a_name_that_no_line_can_hold_is_in_none(place, tmp_path, name):
+    (tmp_path / name).write_bytes(random_bytes(8 * PART))
+    job = hanging(place, source=tmp_path / name, state=tmp_path / "state")
+    job.stop()
+
+    with pytest.raises(errors.UploadInterrupted, match=r"3 of 8 parts are kept$"):
+        job.result(10)
+    assert job.line == ""
+    place.strike()
+    assert place.start(tmp_path / name, state=tmp_path / "state").result(30).reused == 3
+
+
 def test_a_cancelled_cell_stops_it(place):
     async def cell():
         job = hanging(place)

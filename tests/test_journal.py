@@ -80,6 +80,12 @@ def test_what_was_written_is_there_after_a_restart(folder: Path) -> None:
     assert time.time() - past.started_at < 100
 
 
+def test_a_state_folder_of_nobody_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHUNKUP_STATE", "~nobody-of-this-name/state")
+
+    assert journal.default_folder().name == "state"
+
+
 def test_a_new_journal_knows_nothing(folder: Path) -> None:
     past = open_journal(folder, KEY, source=SOURCE).replay()
 
