@@ -274,7 +274,7 @@ def test_a_dry_run_shows_the_plan_and_sends_nothing(
     shown, _, after = capsys.readouterr().out.partition("Out[")
     assert plan.file.name == "train.jsonl"
     assert "nothing is sent" in shown
-    assert after.endswith("<Plan: train.jsonl → openai:fine-tune (sandbox), 1 part of 16 MiB>\n")
+    assert after.endswith("<Plan: train.jsonl → openai:fine-tune (sandbox), 1 part>\n")
     assert all(line.startswith("[sandbox] ") for line in shown.splitlines() if line)
     assert not (Path("state") / "journals").exists()
 
@@ -690,21 +690,15 @@ class TestInAKernel:
         assert outputs(notebook, 14)[0].text == "stopped True\n"
 
 
-def test_importing_is_quick_and_brings_nothing_along() -> None:
-    import subprocess
-    import sys
-
-    code = (
-        "import sys, time; t = time.perf_counter(); import chunkup_jupyter; "
-        "took = time.perf_counter() - t; "
-        "print(took < .06, not {'httpx', 'IPython', 'anywidget', 'asyncio'} & set(sys.modules))"
+def test_importing_brings_nothing_along() -> None:
+    code = "import sys; before = set(sys.modules); import chunkup_jupyter; "
+    code += "print(*set(sys.modules) - before)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
-    tries = [
-        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip()
-        for _ in range(3)
-    ]
 
-    assert "True True" in tries, tries
+    brought = {name.partition(".")[0] for name in done.stdout.split()}
+    assert not brought & set("httpx IPython anywidget asyncio tqdm".split())
 
 
 def test_every_public_name_can_be_had() -> None:
