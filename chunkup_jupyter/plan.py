@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from . import units
 from .errors import EmptyFile, InvalidUpload
 from .model import FileInfo, Part, PartReceipt, Rules, Session
-from .units import binary
 
 MIB = 1 << 20
 PREFERRED_PART = 16 * MIB  # bytes; large enough for speed, small enough to resend
@@ -37,7 +37,8 @@ def choose_part_size(size: int, preferred: int, rules: Rules) -> int:
     too_many = rules.max_parts is not None and count(size, max(wanted, 1)) > rules.max_parts
     if wanted < max(rules.min_part, 1) or too_many:
         raise InvalidUpload(
-            f"{size:,} bytes do not fit {rules.max_parts} parts of at most {rules.max_part:,} bytes"
+            f"{units.size(size)} do not fit {rules.max_parts:,} parts of at most "
+            f"{units.chosen(rules.max_part or size)}"
         )
     return wanted
 
@@ -54,17 +55,19 @@ def check_part_size(part_size: int, size: int, rules: Rules) -> None:
         raise InvalidUpload("a part holds at least one byte")
     if part_size < rules.min_part and part_size < size:
         raise InvalidUpload(
-            f"parts of {part_size:,} bytes are too small; the least is {rules.min_part:,}"
+            f"parts of {units.chosen(part_size)} are too small; the least is "
+            f"{units.chosen(rules.min_part)}"
         )
     if rules.max_part is not None and part_size > rules.max_part:
         raise InvalidUpload(
-            f"parts of {part_size:,} bytes are too large; the most is {rules.max_part:,}"
+            f"parts of {units.chosen(part_size)} are too large; the most is "
+            f"{units.chosen(rules.max_part)}"
         )
     if rules.max_parts is not None and count(size, part_size) > rules.max_parts:
         least = choose_part_size(size, part_size, rules)
         raise InvalidUpload(
             f"{count(size, part_size):,} parts are too many; the most is {rules.max_parts:,}, "
-            f"so parts of {least:,} bytes or more"
+            f"so --part-size {units.written(least)} or more"
         )
 
 
@@ -81,8 +84,8 @@ def check_size(file: FileInfo, rules: Rules) -> tuple[str, ...]:
         raise InvalidUpload(f"{file.name} has {file.size} bytes; the least is {rules.min_size}")
     if rules.max_size is not None and file.size > rules.max_size:
         raise InvalidUpload(
-            f"{file.name} has {file.size:,} bytes; the most this provider takes is "
-            f"{rules.max_size:,}"
+            f"{file.name} has {units.size(file.size)} ({file.size:,} bytes); the most this "
+            f"provider takes is {units.chosen(rules.max_size)}"
         )
     if rules.advised_max is not None and file.size > rules.advised_max:
         return (rules.advice,)
@@ -119,9 +122,9 @@ def limits(rules: Rules) -> tuple[str, ...]:
     """Return the provider's limits that a plan keeps, in words."""
     found = []
     if rules.max_size is not None:
-        found.append(f"a file of at most {binary(rules.max_size)}")
+        found.append(f"a file of at most {units.chosen(rules.max_size)}")
     if rules.max_part is not None and not rules.server_decides:
-        found.append(f"parts of at most {binary(rules.max_part)}")
+        found.append(f"parts of at most {units.chosen(rules.max_part)}")
     if rules.max_parts is not None:
         found.append(f"at most {rules.max_parts:,} parts")
     return tuple(found)
@@ -150,13 +153,19 @@ class Plan:
 
     def __repr__(self) -> str:
         where = f"{self.target} (sandbox)" if self.sandbox else self.target
-        parts = f"{self.parts:,} part{'s' * (self.parts != 1)} of {binary(self.part_size)}"
-        return f"<Plan: {self.file.name} → {where}, {parts}>"
+        return f"<Plan: {self.file.name} → {where}, {self.cut}>"
 
     @property
     def parts(self) -> int:
         """The number of parts."""
         return count(self.file.size, self.part_size)
+
+    @property
+    def cut(self) -> str:
+        """How the file is cut, in words: ``49 parts of 16 MiB``, or ``1 part``."""
+        if self.parts == 1:
+            return "1 part"
+        return f"{self.parts:,} parts of {units.chosen(self.part_size)}"
 
     @property
     def memory(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from . import plan
+from . import plan, units
 from .errors import SessionLost
 from .events import PartDone
 from .journal import Past
@@ -41,8 +41,8 @@ def unusable(
         )
     if part_size is not None and part_size != session.part_size:
         return (
-            f"another part size was asked for ({part_size:,} bytes, it was "
-            f"{session.part_size:,}); starting again"
+            f"another part size was asked for ({units.chosen(part_size)}, it was "
+            f"{units.chosen(session.part_size)}); starting again"
         )
     wanted = dict(terms or {})
     other = sorted(

@@ -1,27 +1,36 @@
-"""Sizes and times as people write and read them."""
+"""Sizes and times as people write and read them.
+
+``16M`` and ``16MiB`` are 16 × 2^20 bytes, ``16MB`` is 16 × 10^6, as rclone and others read
+them. What is measured (files, progress, rates) is shown in decimal units; part sizes and
+limits, which are chosen, in the unit in which they are short.
+"""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
-_SIZE = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_SIZE = {letter: 1 << 10 * power for power, letter in enumerate(("", *"KMGTPE"))}
 _DECIMAL = ("B", "kB", "MB", "GB", "TB", "PB", "EB")
+_BINARY = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 _TIME = {"": 1, "S": 1, "M": 60, "H": 3600, "D": 86400, "W": 7 * 86400}
 
 
-def parse_size(text: str | int) -> int:
-    """Return bytes: ``16M``, ``16MiB`` and ``16m`` are 16 × 2^20; ``16MB`` is 16 × 10^6.
+def parse_size(text: str | float) -> int:
+    """Return bytes: ``16M``, ``16Mi``, ``16 MiB``, ``16MB``, ``16,000,000``, in any case.
 
     Raises:
         ValueError: with what is possible.
     """
     if isinstance(text, int):
         return text
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?)(i?B)?\s*", text, re.IGNORECASE)
+    form = r"\s*(\d+|\d{1,3}(?:,\d{3})+|\d+\.\d+)\s*([KMGTPE]?)(i?B|(?<=[KMGTPE])i)?\s*"
+    match = re.fullmatch(form, str(text), re.IGNORECASE)
     if not match:
         raise ValueError(f"{text!r} is no size; write bytes, or 512K, 16M, 1.5G")
-    number, unit, suffix = float(match[1]), match[2].upper(), (match[3] or "").lower()
-    scale = 1000 ** " KMGT".index(unit) if suffix == "b" and unit else _SIZE[unit]
+    number = float(match[1].replace(",", ""))
+    unit, suffix = match[2].upper(), (match[3] or "").lower()
+    scale = 1000 ** " KMGTPE".index(unit) if suffix == "b" and unit else _SIZE[unit]
     return int(number * scale)
 
 
@@ -41,28 +50,26 @@ def parse_duration(text: str | int) -> int:
 
 def size(n: float) -> str:
     """Return bytes for a reader, in decimal units: ``0 B``, ``999 B``, ``1.9 GB``."""
-    if n < 1000:
-        return f"{int(n)} B"
-    power = 0
-    while n >= 999.5:
-        n, power = n / 1000, power + 1
-    return f"{n:.3g} {_DECIMAL[power]}" if n < 100 else f"{n:.0f} {_DECIMAL[power]}"
+    return f"{int(n)} B" if n < 1000 else _three_digits(n, 1000, _DECIMAL)
 
 
-def binary(n: int) -> str:
-    """Return a part size (bytes) as people write it: ``16 MiB`` where it is whole."""
-    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if n >= 1 << power and n % (1 << power) == 0:
-            return f"{n >> power:,} {unit}"
-    return size(n)
+def chosen(n: int) -> str:
+    """Return a part size or a limit (bytes) in its own unit: ``16 MiB``, ``1.5 MiB``, ``16 MB``.
+
+    Exact where one digit after the point suffices; else of three digits, as ``48.8 TiB``.
+    """
+    for power in range(6, 0, -1):
+        for base, unit in ((1024, _BINARY[power]), (1000, _DECIMAL[power])):
+            tenths, rest = divmod(10 * n, base**power)
+            if not rest and 10 <= tenths < 10 * base:
+                return f"{tenths / 10:g} {unit}"
+    return size(n) if n % _SIZE["M"] else _three_digits(n, 1024, _BINARY)
 
 
 def written(n: int) -> str:
     """Return bytes as they are written on a line, for ``parse_size``: ``16M``, or digits."""
-    for unit in "GMK":
-        if n >= _SIZE[unit] and n % _SIZE[unit] == 0:
-            return f"{n // _SIZE[unit]}{unit}"
-    return str(n)
+    text = chosen(n).replace(" ", "").replace("iB", "")
+    return text if n >= 1000 and parse_size(text) == n else str(n)
 
 
 def rate(n: float) -> str:
@@ -82,3 +89,10 @@ def seconds(n: float) -> str:
     if whole < 86400:
         return f"{whole // 3600} h" + (f" {whole % 3600 // 60} min" if whole % 3600 >= 60 else "")
     return f"{whole // 86400} d" + (f" {whole % 86400 // 3600} h" if whole % 86400 >= 3600 else "")
+
+
+def _three_digits(n: float, base: int, units: Sequence[str]) -> str:
+    power = 0
+    while n >= base - 0.5:
+        n, power = n / base, power + 1
+    return f"{n:.3g} {units[power]}" if n < 100 else f"{n:.0f} {units[power]}"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chunkup_jupyter import plan
+from chunkup_jupyter import plan, units
 from chunkup_jupyter.errors import EmptyFile, InvalidUpload
 from chunkup_jupyter.model import FileInfo, PartReceipt, Rules, Session
 
@@ -94,3 +94,65 @@ def test_a_size_no_provider_takes_is_refused_and_a_disputed_one_warned_of():
         plan.check_size(FileInfo("f", 101), limits)
     assert plan.check_size(FileInfo("f", 51), limits) == ("may be refused",)
     assert plan.check_size(FileInfo("f", 50), limits) == ()
+
+
+@pytest.mark.parametrize(
+    ("n", "text"),
+    [
+        (16 * MIB, "16 MiB"),
+        (16_000_000, "16 MB"),
+        (3 * MIB // 2, "1.5 MiB"),
+        (102_400, "100 KiB"),
+        (10_000 * (5 << 30), "48.8 TiB"),
+        (10**10, "10 GB"),
+        (60_123_456, "60.1 MB"),
+        (999, "999 B"),
+        (0, "0 B"),
+    ],
+)
+def test_a_part_size_or_limit_is_told_in_the_unit_it_was_chosen_in(n, text):
+    assert units.chosen(n) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("16M", 16 * MIB),
+        ("16m", 16 * MIB),
+        ("16Mi", 16 * MIB),
+        ("16 MiB", 16 * MIB),
+        ("16MB", 16_000_000),
+        ("100 KB", 100_000),
+        ("16,000,000", 16_000_000),
+        (16e6, 16_000_000),
+        ("1.5G", 3 << 29),
+        ("64", 64),
+    ],
+)
+def test_a_size_is_read_as_it_is_typed(text, size):
+    assert units.parse_size(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "M", "16X", "-4M", "1,5M", "1e6", "16 i", float("nan")])
+def test_what_is_no_size_is_refused_with_what_is(text):
+    with pytest.raises(ValueError, match="write bytes, or 512K"):
+        units.parse_size(text)
+
+
+def test_a_plan_says_how_the_file_is_cut():
+    def made(size, part_size):
+        return plan.Plan(FileInfo("f", size), "openai:batch", part_size, 4).cut
+
+    assert made(60 * 10**6, 16 * 10**6) == "4 parts of 16 MB"
+    assert made(60 * 10**6, 5 << 30) == made(0, 16 * MIB) == "1 part"
+
+
+def test_a_refusal_speaks_in_the_units_of_the_plan():
+    with pytest.raises(
+        InvalidUpload, match=r"f has 6 TB \(6,000,000,000,000 bytes\).* takes is 8 GiB"
+    ):
+        plan.check_size(FileInfo("f", 6 * 10**12), Rules(max_size=8 << 30))
+    with pytest.raises(InvalidUpload, match="parts of 1 kB are too small; the least is 100 KiB"):
+        plan.check_part_size(1000, 1 << 40, OSS)
+    with pytest.raises(InvalidUpload, match="so --part-size 105M or more"):
+        plan.check_part_size(200_000, 1 << 40, OSS)

@@ -253,7 +253,7 @@ def test_the_plan_says_what_would_happen(panel: Shown) -> None:
     ))  # fmt: skip
 
     assert rows["File"].startswith("train.jsonl · 40 kB")
-    assert rows["Parts"] == "1 part of 16 MiB"
+    assert rows["Parts"] == "1 part"
     assert "at most 64 MiB" in rows["Checked"]
     assert rows["Session"].startswith("open for 1 h")
     assert {"Memory", "Time"} <= rows.keys()
