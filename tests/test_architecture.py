@@ -67,7 +67,7 @@ MAY_IMPORT = {
     "transport": "model answers errors wire",
     "pace": "",
     "feed": "model digests sources",
-    "resume": "model plan errors events journal sources",
+    "resume": "model plan errors events journal sources units",
     "reports": "model",
     "engine": f"{PURE} bandwidth sources preflight journal transport pace feed resume reports",
     "background": "",
