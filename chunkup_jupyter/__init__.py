@@ -15,7 +15,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from .bandwidth import set_bandwidth
-    from .batch import Batch, BatchResult, start_many, upload_many
+    from .batch import Batch, BatchResult
     from .by_hand import Client, drive
     from .errors import (
         AlreadyUploading,
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from .events import Event, Progress, State
     from .jobs import Job, list_jobs, start, upload
     from .jobs import plan as dry_run
+    from .many import start_many, upload_many
     from .model import FileInfo, Part, PartReceipt, Provider, Session
     from .orders import open_sandbox
     from .plan import Plan
@@ -66,7 +67,8 @@ _HOMES = {
     ),
     "events": "Event Progress State",
     "bandwidth": "set_bandwidth",
-    "batch": "Batch BatchResult start_many upload_many",
+    "batch": "Batch BatchResult",
+    "many": "start_many upload_many",
     "by_hand": "Client drive",
     "jobs": "Job dry_run list_jobs start upload",
     "model": "FileInfo Part PartReceipt Provider Session",

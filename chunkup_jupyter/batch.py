@@ -1,105 +1,28 @@
-"""Several files to one destination: a queue, a state for each file, one answer for all."""
+"""Several uploads to one destination: a queue, a state for each file, one answer for all."""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
-import os
 import shlex
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, NoReturn, overload
 
 from . import background, remote
-from .choosing import Chosen, choose
+from .choosing import Chosen
 from .client import HttpClient
 from .errors import InvalidUpload, SomeFailed, UploadCancelled, UploadInterrupted
 from .events import Cancelled, Event, Failed, Listener, Meter, Progress, State, Stopped, Waiting
-from .jobs import Job, plan_of
-from .orders import Order, check_number, place, words_of
-from .plan import Plan
+from .jobs import Job
+from .orders import Order, words_of
 from .results import UploadResult
 
 FILES = 2  # on their way at once; each has its parts in parallel already
-
-
-def start_many(
-    sources: Iterable[Any],
-    dest: Any,
-    *,
-    files: int = FILES,
-    recursive: bool = False,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    **options: Any,
-) -> Batch:
-    """Begin uploading several files and return their ``Batch`` at once.
-
-    ``sources`` are paths, URLs, patterns (``"data/*.csv"``), with ``recursive`` folders,
-    or anything else ``start`` takes; ``include`` and ``exclude`` are patterns that choose
-    among what patterns and folders hold. ``files`` of them are on their way at once.
-    One that fails does not stop the others. Other options are those of ``start``.
-
-    Raises what ``start`` raises about the destination, ``InvalidUpload`` when it cannot
-    hold several files, and ``SourceError`` when nothing matches. What is wrong with one
-    file alone is that file's error.
-    """
-    check_number("files", files)
-    sources = _listed(sources)
-    listeners = options.pop("listeners", ())
-    chosen, order = _chosen(
-        sources, dest, options, recursive=recursive, include=include, exclude=exclude
-    )
-    words = _words(sources, order, files, recursive, include, exclude)
-    return Batch(chosen, order, files=files, listeners=listeners, words=words)
-
-
-def upload_many(sources: Iterable[Any], dest: Any, **options: Any) -> BatchResult:
-    """Upload several files and wait for all.
-
-    Raises what ``start_many`` raises, and ``SomeFailed`` (its ``results`` hold every
-    result and every error) when not all of them arrived.
-    """
-    return start_many(sources, dest, **options).result().check()
-
-
-def plan_many(
-    sources: Iterable[Any],
-    dest: Any,
-    *,
-    files: int = FILES,
-    recursive: bool = False,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    **options: Any,
-) -> list[Plan]:
-    """Return what ``start_many`` with the same arguments would do, file by file."""
-    orders = orders_of(
-        sources, dest, recursive=recursive, include=include, exclude=exclude, **options
-    )
-    return [plan_of(order) for order in orders]
-
-
-def orders_of(
-    sources: Iterable[Any],
-    dest: Any,
-    *,
-    files: int = FILES,
-    recursive: bool = False,
-    include: Sequence[str] = (),
-    exclude: Sequence[str] = (),
-    **options: Any,
-) -> list[Order]:
-    """Return the order of each file that ``start_many`` would begin; raises what it raises."""
-    options.pop("listeners", None)
-    chosen, order = _chosen(
-        _listed(sources), dest, options, recursive=recursive, include=include, exclude=exclude
-    )
-    return [_order_of(one, order) for one in chosen]
 
 
 class Item:
@@ -109,14 +32,14 @@ class Item:
     """
 
     def __init__(self, chosen: Chosen, order: Order, queue: Callable[[Sequence[Item]], None]):
-        self.order = _order_of(chosen, order)
+        self.order = order_of(chosen, order)
         self.size = chosen.size
         self.job: Job | None = None
         source = chosen.source
         named = isinstance(source, str)
         self.path = remote.shown(source) if named else ""
         """How the source was written; "" for objects."""
-        self.name = chosen.name or _own_name(source)
+        self.name = chosen.called
         self.target, self.sandbox = order.provider.url, order.sandbox
         self._queue = queue
         self._progress = Progress(total=chosen.size).after(Waiting("it waits for its turn"))
@@ -545,67 +468,7 @@ class BatchResult(Sequence["UploadResult | BaseException | None"]):
         return "\n".join(lines)
 
 
-def _chosen(
-    sources: Sequence[Any], dest: Any, options: dict[str, Any], **how: Any
-) -> tuple[list[Chosen], Order]:
-    """Return the files and the order they share; refuse what cannot go there."""
-    for word in ("name", "size"):
-        if options.get(word) is not None:
-            raise InvalidUpload(f"{word} is for one file; there may be several here")
-    chosen = choose(sources, **how)
-    order = place(None, dest, **options)
-    provider = order.provider
-    if not provider.holds_many and (len(chosen) > 1 or chosen[0].name is not None):
-        raise InvalidUpload(
-            f"{provider.url} names one file; {len(chosen)} cannot all go there. "
-            "A folder ends in a slash"
-        )
-    if not provider.keeps_paths:
-        return [replace(one, name=None) for one in chosen], order
-    at: dict[str, Any] = {}
-    for one in chosen:
-        name = one.name or _own_name(one.source)
-        if name in at:
-            raise InvalidUpload(
-                f"{remote.shown(at[name])} and {remote.shown(one.source)} would both become "
-                f"{provider.url}{name}; upload their folder with -r, or one after the other"
-            )
-        at[name] = one.source
-    return chosen, order
-
-
-def _listed(sources: Any) -> list[Any]:
-    """Return the sources as a list; one alone is a list of one."""
-    alone = isinstance(sources, (str, bytes, os.PathLike)) or hasattr(sources, "read")
-    return [sources] if alone else list(sources)
-
-
-def _own_name(source: Any) -> str:
-    if isinstance(source, str):
-        return remote.plain(source).replace("\\", "/").rstrip("/").rpartition("/")[2]
-    info = getattr(source, "info", None)
-    return str(getattr(info, "name", None) or getattr(source, "name", None) or "a stream")
-
-
-def _order_of(one: Chosen, order: Order) -> Order:
+def order_of(one: Chosen, order: Order) -> Order:
+    """Return the order of one file among those of ``order``."""
     name = None if one.name is None or "/" not in one.name else one.name
     return replace(order, source=one.source, asked=replace(order.asked, name=name))
-
-
-def _words(
-    sources: Sequence[Any],
-    order: Order,
-    files: int,
-    recursive: bool,
-    include: Sequence[str],
-    exclude: Sequence[str],
-) -> list[str]:
-    """Return the words of the line that does the same; none when a source has no spelling."""
-    texts = [str(one) for one in sources if hasattr(one, "__fspath__") or isinstance(one, str)]
-    if len(texts) < len(sources) or any(remote.shown(text) != text for text in texts):
-        return []
-    words = [shlex.quote(text) for text in texts] + words_of(order)
-    words += ["-r"] if recursive else []
-    words += [f"--include {shlex.quote(text)}" for text in include]
-    words += [f"--exclude {shlex.quote(text)}" for text in exclude]
-    return words + ([f"--files {files}"] if files != FILES else [])

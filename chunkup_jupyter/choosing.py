@@ -24,6 +24,17 @@ class Chosen:
     name: str | None = None
     size: int = 0
 
+    @property
+    def called(self) -> str:
+        """Its name, else the one it has by itself."""
+        source = self.source
+        if self.name is not None:
+            return self.name
+        if isinstance(source, str):
+            return remote.plain(source).replace("\\", "/").rstrip("/").rpartition("/")[2]
+        info = getattr(source, "info", None)
+        return str(getattr(info, "name", None) or getattr(source, "name", None) or "a stream")
+
 
 def is_many(sources: Sequence[Any], *, recursive: bool = False) -> bool:
     """Say whether several files may be meant, however many are there."""

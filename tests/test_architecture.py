@@ -82,10 +82,11 @@ MAY_IMPORT = {
     "run": f"{PURE} transport engine journal background results orders client by_hand reuse",
     "preview": "model plan preflight journal resume reuse orders sources",
     "jobs": f"{PURE} transport engine journal background results orders nested preview run",
-    "batch": "errors events plan remote choosing background results orders jobs client",
+    "batch": "errors events remote choosing background results orders jobs client",
+    "many": "errors plan remote choosing orders jobs batch",
     "conformance": f"{PURE} client engine transport journal sources sandbox sandbox/*",
     "ui/*": (
-        "jobs bandwidth batch choosing remote by_hand orders results credentials journal "
+        "jobs bandwidth batch many choosing remote by_hand orders results credentials journal "
         "providers answers events model plan sources errors units secrets sandbox ui/*"
     ),
     "__main__": (

@@ -17,7 +17,7 @@ from proxy import Rule
 from worlds import PART, QUICK, World, random_bytes, world
 
 from chunkup_jupyter import SomeFailed, State, background, start_many, upload_many
-from chunkup_jupyter.batch import Batch, Item, plan_many
+from chunkup_jupyter.batch import Batch, Item
 from chunkup_jupyter.choosing import choose, is_many
 from chunkup_jupyter.errors import (
     InvalidUpload,
@@ -28,6 +28,7 @@ from chunkup_jupyter.errors import (
 )
 from chunkup_jupyter.events import Completed, Event, Progress
 from chunkup_jupyter.jobs import Job
+from chunkup_jupyter.many import plan_many
 from chunkup_jupyter.results import UploadResult
 from chunkup_jupyter.ui import several
 

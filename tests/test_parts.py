@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from pretend import PretendJob
 
-from chunkup_jupyter import batch
+from chunkup_jupyter import many
 from chunkup_jupyter.errors import Refused
 from chunkup_jupyter.events import (
     Completing,
@@ -611,7 +611,7 @@ def test_several_files_are_shown_in_one_widget_that_ends_as_a_table(
     )
     for name in ("a.bin", "b.bin"):
         (tmp_path / name).write_bytes(name.encode())
-    uploads = batch.start_many(
+    uploads = many.start_many(
         [tmp_path / "a.bin", tmp_path / "b.bin"], "openai:user_data", sandbox=True, state=None
     )
     output = widget.FilesWidget()

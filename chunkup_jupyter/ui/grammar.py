@@ -92,7 +92,7 @@ class Line:
         return {**found, **self.fields}
 
     def choices(self) -> dict[str, Any]:
-        """Return what ``batch.start_many`` takes besides that."""
+        """Return what ``many.start_many`` takes besides that."""
         return {name: getattr(self, name) for name in "recursive include exclude files".split()}
 
 

@@ -21,10 +21,11 @@ import anywidget
 import traitlets
 
 from .. import journal, remote, units
-from ..batch import Batch, Item, orders_of
+from ..batch import Batch, Item
 from ..errors import ChunkupError, CredentialsMissing
 from ..events import Event, Progress, State
 from ..jobs import Job, list_jobs, plan_of
+from ..many import orders_of
 from ..secrets import Secret
 from . import assets, form, grammar, running, verbs, words
 from .form import Answers

@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from .. import batch, choosing, jobs, providers
+from .. import batch, choosing, jobs, many, providers
 from ..bandwidth import set_bandwidth
 from ..errors import ChunkupError, InvalidUpload, UploadInterrupted
 from ..secrets import Secret
@@ -87,9 +87,9 @@ def _several(
     if options.pop("name"):
         raise InvalidUpload("--name is for one file; there may be several here")
     if line.dry_run:
-        return batch.plan_many(line.sources, line.dest, **options)
+        return many.plan_many(line.sources, line.dest, **options)
     shows = view(line, many=True)
-    uploads = trail.job = batch.start_many(line.sources, line.dest, **options)
+    uploads = trail.job = many.start_many(line.sources, line.dest, **options)
     shows.follow(uploads)
     trail.shown = shows.shows_result
     if line.detach:
