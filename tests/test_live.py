@@ -199,6 +199,16 @@ def test_what_stays_is_a_plain_table_that_reads_without_css(what: str) -> None:
     }  # fmt: skip
 
 
+def test_what_stays_above_a_cells_own_error_does_not_say_it_twice() -> None:
+    html = every_html("train.jsonl")
+
+    for end in ("failed", "stopped"):
+        alone, above = (Tags(html[name]).text for name in (end, f"{end}, brief"))
+        assert "Kept" in alone
+        assert not [label for label in ("Why", "Kept", "Now", "Run") if label in above]
+        assert "of 10 parts" in above
+
+
 def test_the_live_view_says_it_all() -> None:
     story = Story()
     job = a_job()

@@ -64,6 +64,12 @@ def plan_html(plan: Plan) -> str:
     return table(title + pill(plan.sandbox), rows)
 
 
+def plans_html(plans: Sequence[Plan]) -> str:
+    """Return several plans as one table."""
+    title = "Plan" + (" (sandbox)" if any(plan.sandbox for plan in plans) else "")
+    return grid(title, words.PLANS, words.plans_rows(plans), "nothing is sent")
+
+
 def result_html(result: Any) -> str:
     """Return an upload's result as a table."""
     rows = [
@@ -109,8 +115,8 @@ def job_html(job: Any) -> str:
 def ended_html(job: Any, progress: Progress, story: Story | None, *, brief: bool = False) -> str:
     """Return the last word on an upload: what stays in the saved notebook.
 
-    Says how far it is when it has not ended. ``brief``: the cell's own error follows
-    and says why and what to do.
+    Says how far it is when it has not ended. ``brief``: the cell's own error follows,
+    which says why, what is kept and what to do.
     """
     match progress.state:
         case State.COMPLETED:
@@ -226,7 +232,6 @@ def _stopped(job: Any, progress: Progress, story: Story | None, brief: bool) -> 
     if progress.state is State.FAILED:
         error = progress.error or RuntimeError("unknown")
         (_, what), *rest = trouble.rows(error, job, progress=progress)
-        rest = [row for row in rest if row[0] in ("Why", "Kept")] if brief else rest
     else:
         what = f"{job.name} → {job.target} was {progress.state.value}"
         rest = []
@@ -235,11 +240,11 @@ def _stopped(job: Any, progress: Progress, story: Story | None, brief: bool) -> 
         elif progress.state is State.STOPPED:
             left = trouble.kept(progress)
             rest = [("Kept", left)] if left else []
-            if job.line and not brief:
+            if job.line:
                 rest.append(("Now", f"%chunkup {job.line}"))
     rows = [
         (label, code(text) if text.startswith("%chunkup ") else escape(text))
-        for label, text in rest
+        for label, text in (() if brief else rest)
     ]
     rows += _warnings(progress)
     if progress.parts and progress.state is not State.CANCELLED:
