@@ -54,7 +54,10 @@ class Network(httpcore.AsyncNetworkBackend):
         options: dict[str, Any] = {}
         if local_address is not None:
             options["local_addr"] = (local_address, 0)
-        if isinstance(loop, asyncio.BaseEventLoop):  # others do not know it
+        # For names, which may have several addresses, and where the loop knows it. A race
+        # that is cancelled when it is won drops the socket open (CPython 3.12, staggered.py).
+        name = ":" not in host and not host.replace(".", "").isdigit()
+        if name and isinstance(loop, asyncio.BaseEventLoop):
             options["happy_eyeballs_delay"] = 0.25
         with _told(httpcore.ConnectError, httpcore.ConnectTimeout):
             async with asyncio.timeout(timeout):
