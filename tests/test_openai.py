@@ -561,6 +561,19 @@ def test_a_quota_that_is_used_up_is_not_retried() -> None:
     assert len(asked) == 1
 
 
+@pytest.mark.parametrize("provider", [openai(), azure()], ids=["openai", "azure"])
+def test_a_lock_timeout_is_waited_for_as_the_sdk_does(provider: OpenAI | AzureOpenAI) -> None:
+    answers = [says(status=409, message="lock timeout"), says({"id": "part_a"})]
+
+    async def sleep(seconds: float) -> None:
+        pass
+
+    client = MemoryClient(lambda request: answers.pop(0))
+    transport = Transport(client=client, rules=provider.rules, sleep=sleep)
+
+    assert asyncio.run(transport.run(put(provider))).token == "part_a"
+
+
 # Complete
 
 
