@@ -59,10 +59,9 @@ def chosen(n: int) -> str:
     Exact where one digit after the point suffices; else of three digits, as ``48.8 TiB``.
     """
     for power in range(6, 0, -1):
-        for base, unit in ((1024, _BINARY[power]), (1000, _DECIMAL[power])):
-            tenths, rest = divmod(10 * n, base**power)
-            if not rest and 10 <= tenths < 10 * base:
-                return f"{tenths / 10:g} {unit}"
+        tenths, rest = divmod(10 * n, 1024**power)
+        if not rest and 10 <= tenths < 10240:
+            return f"{tenths / 10:g} {_BINARY[power]}"
     return size(n) if n % _SIZE["M"] else _three_digits(n, 1024, _BINARY)
 
 
