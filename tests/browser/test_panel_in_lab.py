@@ -331,6 +331,8 @@ def test_what_is_unfinished_can_be_resumed_or_discarded(server: Lab, panel: Show
     box.get_by_text("Really?").click()
     box.get_by_text("We found 1 unfinished upload", exact=True).wait_for()
     box.get_by_label("Resume: big.bin").click()
+    until(lambda: notebook.value("len(panel.jobs)") == 1)
+    notebook.execute("set_bandwidth(None)")  # its line goes on with the limit it was begun with
 
     until(lambda: panel.box.locator(".cu-title .cu-word").inner_text() == "Complete", 30)
     box.get_by_text("We found").wait_for(state="hidden")
