@@ -103,8 +103,13 @@ def _carry_out(line: Line) -> int:
     except ChunkupError as error:
         _explain(trouble, error, trail.job, line)
         return USAGE if _mendable(error, trail.job) else FAILED
-    for one in [outcome] if isinstance(outcome, (Plan, UploadResult)) else outcome:
-        print(words.plan_text(one) if isinstance(one, Plan) else str(one))
+    if isinstance(outcome, Plan):
+        print(words.plan_text(outcome))
+    elif line.dry_run:
+        print(words.plans_text(outcome))
+    else:
+        for one in [outcome] if isinstance(outcome, UploadResult) else outcome:
+            print(one)
     return 0
 
 

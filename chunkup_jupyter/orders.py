@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
+from . import bandwidth, providers
 from . import credentials as keys
 from . import plan as planning
-from . import providers
 from .engine import Options
 from .errors import InvalidUpload
 from .journal import Key, default_folder
@@ -29,7 +29,7 @@ from .pace import START
 from .plan import Plan
 from .sources import Source, open_source
 from .transport import Policy
-from .units import parse_size
+from .units import parse_size, written
 
 _sandboxes: dict[str, Any] = {}
 _sandbox_lock = threading.Lock()
@@ -39,7 +39,8 @@ _sandbox_lock = threading.Lock()
 class Asked:
     """What ``start`` was asked for, in its own words, which are explained there.
 
-    ``fields`` are the provider's own. Keys are not among them: they are never kept.
+    ``fields`` are the provider's own. Keys are not among them: they are never kept, only
+    whether some were given, in ``ask_key``.
 
     Raises ``InvalidUpload`` for what no provider could take.
     """
@@ -58,6 +59,7 @@ class Asked:
     fresh: bool = False
     check: bool = True
     key_env: str | None = None
+    ask_key: bool = False
     ca_bundle: str | None = None
     state: Path | str | None = "default"
     policy: Policy | None = None
@@ -176,7 +178,8 @@ def place(
 ) -> Order:
     """Look everything up that needs no request. Takes and raises what ``start`` does."""
     known = {name: options.pop(name) for name in _GENERAL & options.keys()}
-    asked = Asked(dest, options, **known)
+    given = credentials is not None and not known.get("sandbox")
+    asked = Asked(dest, options, ask_key=given, **known)
 
     def look_up() -> Provider:
         return destination(
@@ -187,7 +190,7 @@ def place(
     return Order(source, asked, provider, asked.options(provider), asked.folder(), look_up)
 
 
-_GENERAL = {field.name for field in dataclasses.fields(Asked)} - {"dest", "fields"}
+_GENERAL = {field.name for field in dataclasses.fields(Asked)} - {"dest", "fields", "ask_key"}
 _ELSEWHERE = {
     "bwlimit": "set_bandwidth limits all uploads together",
     **dict.fromkeys(
@@ -278,7 +281,9 @@ def words_of(order: Order) -> list[str]:
             words.extend(f"{flag} {shlex.quote(f'{k}={v}')}" for k, v in value.items())
         else:
             words.append(f"{flag} {shlex.quote(str(value))}")
-    return words
+    # Whoever limited the line wants it limited when the upload goes on.
+    limit = bandwidth.everybody.limit
+    return words + ([f"--bwlimit {written(limit)}"] if limit else [])
 
 
 # What a line can say of any upload, and what it need not say.

@@ -75,7 +75,7 @@ MAY_IMPORT = {
     "results": "answers model units",
     "by_hand": "model transport client wire background",
     "orders": (
-        "model plan errors secrets units engine providers credentials sources journal pace "
+        "model plan errors secrets units bandwidth engine providers credentials sources journal pace "
         "transport sandbox sandbox/server"
     ),
     "reuse": "events model units engine journal sources orders",

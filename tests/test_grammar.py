@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chunkup_jupyter import providers, units
+from chunkup_jupyter import __version__, providers, units
 from chunkup_jupyter.model import Provider, option
 from chunkup_jupyter.ui import options, parsers
 from chunkup_jupyter.ui.grammar import BadLine, HelpAsked, Line, parse, words
@@ -76,6 +76,18 @@ def test_folders_and_patterns_bring_their_choices() -> None:
         "recursive": True, "include": ("*.csv", "a"), "exclude": ("x",), "files": 2,
     }  # fmt: skip
     assert "--name is for one file" in refused("-r data oss://bucket/dir/ --name x")
+
+
+def test_what_follows_two_dashes_is_no_option() -> None:
+    line = parse("-n -- -x.txt openai:batch")
+
+    assert (line.sources, line.dest, line.dry_run) == (("-x.txt",), "openai:batch", True)
+
+
+def test_the_version_can_be_asked_for() -> None:
+    for flag in ("-V", "--version"):
+        with pytest.raises(HelpAsked, match=rf"chunkup {__version__}"):
+            parse(flag)
 
 
 def test_the_last_word_is_the_destination_whatever_the_first_looks_like() -> None:
@@ -151,7 +163,10 @@ def test_an_option_of_another_provider_is_not_taken() -> None:
 
 def test_an_options_own_sentence_is_kept() -> None:
     assert "no size" in refused("a openai:batch --part-size lots")
-    assert "no number of one or more" in refused("a openai:batch -j 0")
+    for jobs in ("0", "65", "abc"):
+        said = f"--jobs: '{jobs}' is neither a number from 1 to 64 nor auto"
+        assert refused(f"a openai:batch -j {jobs}") == said
+    assert refused("a openai:batch --part-size -4M") == "--part-size: a value is missing"
 
 
 def test_a_new_provider_needs_no_change_here(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,6 +201,11 @@ def test_a_new_provider_needs_no_change_here(monkeypatch: pytest.MonkeyPatch) ->
         ("a b", "is no destination"),
         ("a opnai:batch", "did you mean openai?"),
         ("lst", "did you mean list?"),
+        ("openai:batch a.jsonl", "the destination comes last: a.jsonl openai:batch"),
+        ("a openai:batch --region cn", "no option --region here; it belongs to oss"),
+        ("it's.csv openai:batch", "stands in double quotes"),
+        ("clean", "say how old"),
+        ("doctor extra", "doctor knows azure-openai, openai, oss, twelvelabs"),
         ("a openai:batch --job 3", "did you mean --jobs?"),
         ("a b openai:batch --name c", "--name is for one file"),
         ("a openai:batch --verify maybe", "invalid choice"),

@@ -18,9 +18,11 @@ from chunkup_jupyter.errors import (
     AlreadyUploading,
     AuthError,
     InsecureConnection,
+    IntegrityError,
     InvalidUpload,
     Refused,
     SomeFailed,
+    SourceChanged,
     Unreachable,
     UploadCancelled,
 )
@@ -380,6 +382,15 @@ def test_a_line_that_may_do_better_is_advised_once() -> None:
     assert trouble.screen(busy, a_job()).count("wait for") == 1
 
 
+@pytest.mark.parametrize("error", [SourceChanged("a changed"), IntegrityError("other bytes")])
+def test_what_was_thrown_away_is_not_called_kept(error: Exception) -> None:
+    job = a_job()
+    job.progress = after(Failed(error), start=midway())
+
+    assert "Kept" not in trouble.screen(error, job)
+    assert "Kept" in trouble.screen(HELD_BACK, job)
+
+
 class Results(list[Exception]):
     def __init__(self, failed: dict[str, Exception]) -> None:
         super().__init__(failed.values())
@@ -485,6 +496,21 @@ def test_a_plan_says_what_it_would_do() -> None:
         "200 MB",
     ):
         assert said in text
+
+
+def test_plans_of_several_files_are_one_table() -> None:
+    plans = [
+        Plan(FileInfo(f"{n}.csv", n * MIB), f"oss://bucket/{n}.csv", MIB, 4, warnings=("old",))
+        for n in (1, 2)
+    ]
+
+    lines = words.plans_text(plans).splitlines()
+
+    assert lines[1].split() == ["File", "Size", "Parts", "To", "Note"]
+    assert lines[2].split() == ["1.csv", "1.05", "MB", "1", "oss://bucket/1.csv", "old"]
+    assert lines[4].split() == ["2", "files", "3.15", "MB", "3"]
+    assert len(lines) == 5
+    assert "oss://bucket/2.csv" in Tags(cards.plans_html(plans)).text
 
 
 # -- on screen

@@ -522,6 +522,14 @@ def test_only_a_kernels_own_cells_are_rewritten() -> None:
     assert nested() == lines
 
 
+def test_a_failed_assignment_binds_without_a_kernel_too(shell: Any) -> None:
+    fails(shell, "up = %chunkup gone.bin openai:fine-tune")
+    fails(shell, "job = %chunkup big.bin openai:fine-tune")
+
+    assert "up" not in shell.user_ns  # nothing began
+    assert shell.user_ns["job"] is shell.user_ns["_chunkup"]
+
+
 # -- completion
 
 

@@ -156,3 +156,11 @@ def test_a_sandboxs_uploads_go_on_in_their_process_and_leave_nothing_behind(tmp_
     assert (done.stdout, done.stderr) == ("2\n", "")
     assert not list((tmp_path / "temporary").iterdir())
     assert not (tmp_path / "state").exists()
+
+
+def test_the_line_that_goes_on_asks_for_the_key_that_was_typed() -> None:
+    typed = place("a", "openai:batch", credentials={"api_key": "sk-x"})
+    played = place("a", "openai:batch", credentials={"api_key": "sk-x"}, sandbox=True)
+
+    assert words_of(typed) == ["openai:batch", "--ask-key"]
+    assert words_of(played) == ["openai:batch", "--sandbox"]

@@ -155,6 +155,29 @@ def test_a_dry_run_prints_the_plan(folder: Path) -> None:
     assert "[sandbox] Parts" in out
 
 
+def test_a_dry_run_needs_no_key(folder: Path) -> None:
+    for words in (["train.jsonl"], ["train.jsonl", "other file.jsonl"]):
+        status, out, err = chunkup(folder, *words, "openai:fine-tune", "-n")
+
+        assert (status, err) == (0, "")
+        assert "OPENAI_API_KEY not found" in out
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there it asks the console, whatever its input is")
+def test_nobody_at_a_keyboard_is_told_at_once(folder: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "chunkup_jupyter", "train.jsonl", "openai:batch", "--ask-key"],
+        stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=folder,
+        env={**BARE, "CHUNKUP_STATE": str(folder / "state")},
+        start_new_session=True,  # without a terminal
+    )  # fmt: skip
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("✗ train.jsonl → openai:batch was not started\n")
+    assert "--ask-key needs somebody at a keyboard" in done.stderr
+    assert "Warning" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -208,7 +231,7 @@ def test_help_is_no_mistake(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_upload_that_fails_prints_no_id(words: list[str], said: str, folder: Path) -> None:
     status, out, err = chunkup(folder, *words)
 
-    assert status in (1, 2)
+    assert status == 2  # nothing was sent: a word, a file or a key has to be mended
     assert out == ""
     assert said in err
     assert "Traceback" not in err
@@ -226,7 +249,7 @@ def test_a_signal_stops_and_the_same_line_goes_on(
     number: signal.Signals, folder: Path, oss: Served
 ) -> None:
     env = dict(oss.sandbox.environment())
-    words = ["big.bin", "oss://bucket/key", "--part-size", "1M", "-j", "2"]
+    words = ["big.bin", "oss://bucket/key", "--part-size", "1M", "-j", "2", "--bwlimit", "900M"]
     process = begin(folder, *words, **env)
     wait_for(lambda: [one.parts_done for one in journal.unfinished(folder / "state")] == [2])
     wait_for(lambda: oss.sandbox.injected[Fault.STALL] == 2)
@@ -239,7 +262,7 @@ def test_a_signal_stops_and_the_same_line_goes_on(
     assert (process.returncode, out) == (130, "")
     (line,) = [line for line in err.splitlines() if line.startswith("Stopped:")]
     assert "2 of 4 parts kept" in line
-    assert "chunkup big.bin oss://bucket/key" in line
+    assert "chunkup big.bin oss://bucket/key --part-size 1M --jobs 2 --bwlimit 900M" in line
 
     oss.sandbox.script = ()
     status, out, err = chunkup(folder, *words, **env)

@@ -28,8 +28,8 @@ _OWN_SCOPES = (
 _INNER = frozenset({"run_cell", "run_cell_magic", "run_line_magic", "safe_execfile_ipy"})
 
 
-def rewrite(source: str) -> str:
-    """Return transformed cell source with its top-level uploads awaited.
+def rewrite(source: str, *, waits: bool = True) -> str:
+    """Return transformed cell source with its top-level uploads awaited if it ``waits``.
 
     Functions, classes, lambdas and comprehensions are left alone, and so is whatever
     cannot be parsed. The target of a plain assignment is handed on, so that a failed
@@ -54,14 +54,15 @@ def rewrite(source: str) -> str:
 
     edits = []
     for call, target in _calls(tree):
+        if not waits and not target:
+            continue
         first, end = span(call)
         inner, close = span(call.args[1])
         words = data[inner:close].decode()
         if target:
             words = f"'--assigned={target} ' + {words}"
-        edits.append(
-            (first, end, f"(await get_ipython().run_line_magic('chunkup_await', {words}))")
-        )
+        name, wait = ("chunkup_await", "await ") if waits else ("chunkup", "")
+        edits.append((first, end, f"({wait}get_ipython().run_line_magic('{name}', {words}))"))
     for first, end, text in sorted(edits, reverse=True):
         data = data[:first] + text.encode() + data[end:]
     return data.decode()
@@ -81,10 +82,10 @@ def from_a_cell() -> bool:
 
 
 def transform(lines: list[str]) -> list[str]:
-    """Rewrite a cell's lines: an ``input_transformers_post`` of a kernel's shell."""
-    if not any("'chunkup'" in line for line in lines) or not from_a_cell():
+    """Rewrite a cell's lines: an ``input_transformers_post`` of a shell."""
+    if not any("'chunkup'" in line for line in lines):
         return lines
-    return rewrite("".join(lines)).splitlines(keepends=True)
+    return rewrite("".join(lines), waits=from_a_cell()).splitlines(keepends=True)
 
 
 def _calls(tree: ast.AST) -> Iterator[tuple[ast.Call, str]]:

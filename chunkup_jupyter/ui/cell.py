@@ -43,10 +43,11 @@ class Call:
         if line.verb:
             return (yield from self._verb(line))
         value = yield from running.steps(line, self._view, self._trail, self._bind)
-        plans = value if isinstance(value, list) else [value]
-        if plans and all(isinstance(plan, Plan) for plan in plans):
-            for plan in plans:
-                cards.put_on_screen(cards.plan_html(plan), words.plan_text(plan))
+        if isinstance(value, Plan):
+            cards.put_on_screen(cards.plan_html(value), words.plan_text(value))
+            displays.remember(self._shell, value)
+        elif line.dry_run:
+            cards.put_on_screen(cards.plans_html(value), words.plans_text(value))
             displays.remember(self._shell, value)
         elif self._trail.shown:
             displays.remember(self._shell, value)

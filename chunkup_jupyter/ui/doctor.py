@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -92,7 +93,10 @@ def _state() -> str:
     there = folder
     while not there.exists() and there != there.parent:
         there = there.parent
-    if not os.access(there, os.W_OK):
+    try:
+        # Trying is the only way to know: root may write anywhere, but not below /proc.
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError:
         return f"{folder} cannot be written, so nothing can be resumed after a restart"
     sent = len(Ledger(folder).entries())
     return f"{folder} ({words.plural(len(unfinished(folder)), 'unfinished upload')}, {sent:,} sent)"

@@ -109,7 +109,10 @@ def words(line: str, *, posix: bool = os.name != "nt") -> list[str]:
     try:
         tokens = shlex.split(line, posix=posix)
     except ValueError as error:
-        raise BadLine(f"cannot read the line: {str(error).lower()}") from None
+        raise BadLine(
+            f"cannot read the line: {str(error).lower()}; a name with an apostrophe in it "
+            "stands in double quotes"
+        ) from None
     if posix:
         return tokens
     return [
@@ -184,6 +187,9 @@ def _no_destination(found: Sequence[str], known: Sequence[str]) -> str:
         return "say what goes where: SOURCE DEST, as in: train.jsonl openai:fine-tune"
     last = found[-1]
     scheme = _scheme(last)
+    early = [word for word in found[:-1] if _scheme(word) in known]
+    if early and not scheme:
+        return f"the destination comes last: {last} {early[0]}"
     if scheme:
         text = f"no provider is called {scheme!r}{parsers.meant(scheme, known)}"
     elif len(found) == 1 and not os.path.splitext(last)[1] and "/" not in last:
@@ -227,7 +233,12 @@ def _verb(tokens: Sequence[str]) -> Line:
             f"a file of that name is written ./{verb}"
         )
     if verb == "show" and not line.words:
-        raise BadLine("show what? `list` has the names")
+        raise BadLine("show what? `list` has the ids")
+    if verb == "clean" and line.older_than is None:
+        raise BadLine("say how old: clean --older-than 2d")
+    if verb == "doctor" and line.words and _scheme(f"{line.words[0]}:") not in providers.schemes():
+        known = providers.schemes()
+        raise BadLine(f"doctor knows {', '.join(known)}{parsers.meant(line.words[0], known)}")
     return line
 
 

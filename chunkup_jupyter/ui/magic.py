@@ -96,8 +96,7 @@ def load(shell: Any) -> None:
     unload(shell)
     shell.register_magics(Chunkup)
     shell.Completer.custom_matchers.append(completions)
-    if getattr(shell, "kernel", None) is not None:
-        shell.input_transformers_post.append(awaiting.transform)
+    shell.input_transformers_post.append(awaiting.transform)
     displays.add(shell)
 
 

@@ -197,7 +197,11 @@ def _typed(read: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def _jobs(text: str) -> int | None:
-    return None if text == "auto" else _positive(text)
+    if text == "auto":
+        return None
+    if not text.isdecimal() or not 1 <= int(text) <= 64:
+        raise ValueError(f"{text!r} is neither a number from 1 to 64 nor auto")
+    return int(text)
 
 
 def _positive(text: str) -> int:

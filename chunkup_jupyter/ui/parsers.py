@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from .. import providers
+from .. import __version__, providers
 from ..model import Provider
 from . import options
 from .options import VERBS
@@ -31,11 +32,16 @@ def of_upload(own: Mapping[str, type[Provider]], destinations: Sequence[str] = (
             "Run the same line again to go on where an upload stopped.\n\n"
             "destinations:\n" + "\n".join(f"  {form}" for form in destinations)
         ),
-        epilog="verbs:\n" + "\n".join(f"  {verb:<12}{text}" for verb, text in VERBS.items()),
+        epilog="verbs:\n"
+        + "\n".join(f"  {verb:<12}{text}" for verb, text in VERBS.items())
+        + "\n\nexit status in a shell:\n"
+        "  0 the provider confirmed; 1 the upload failed; 130 interrupted\n"
+        "  2 nothing was sent: mend the line, the file or the key",
         argument_default=argparse.SUPPRESS,
     )
     parser.add_argument("words", nargs="*", help=argparse.SUPPRESS, default=[])
     options.of_uploads(parser)
+    parser.add_argument("-V", "--version", action=_Version, nargs=0, help="show the version")
     for scheme, provider in own.items():
         options.of_provider(parser.add_argument_group(scheme), provider, parser)
     return parser
@@ -141,6 +147,16 @@ def meant(word: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
+def _whose(flag: str) -> str:
+    """Return ``; it belongs to oss`` when another provider has that option; else ""."""
+    owners = [
+        scheme
+        for scheme, provider in installed().items()
+        if flag in of_upload({scheme: provider})._option_string_actions
+    ]
+    return f"; it belongs to {' and '.join(owners)}" if owners else ""
+
+
 class Parser(argparse.ArgumentParser):
     """Raises instead of exiting, and never repeats a value in a message: it may be a key."""
 
@@ -149,18 +165,32 @@ class Parser(argparse.ArgumentParser):
         self.add_argument("-h", "--help", action=_Help, nargs=0, help="show this text")
 
     def error(self, message: str) -> NoReturn:
-        raise BadLine(message)
+        # argparse names an option with all its aliases: "argument -j/--jobs/--parallel: …".
+        named = re.match(r"argument (?:-\w/)?([^/:]+)[^:]*: (.*)", message, re.DOTALL)
+        text = f"{named[1]}: {named[2]}" if named else message
+        raise BadLine(text.replace("expected one argument", "a value is missing"))
 
     def read(self, tokens: Sequence[str], *, lenient: bool = False) -> argparse.Namespace:
-        """Return what the words say; ``lenient`` lets words without a place pass."""
-        space, rest = self.parse_known_intermixed_args(list(tokens))
+        """Return what the words say; ``lenient`` lets words without a place pass.
+
+        What follows a ``--`` is no option, whatever it looks like.
+        """
+        at = tokens.index("--") if "--" in tokens else len(tokens)
+        space, rest = self.parse_known_intermixed_args(list(tokens[:at]))
+        space.words += tokens[at + 1 :]
         unknown = [token.partition("=")[0] for token in rest if token.startswith("-")]
         if unknown:
             known = [text for action in self._actions for text in action.option_strings]
-            raise BadLine(f"there is no option {unknown[0]} here{meant(unknown[0], known)}")
+            hint = _whose(unknown[0]) or meant(unknown[0], known)
+            raise BadLine(f"there is no option {unknown[0]} here{hint}")
         if rest and not lenient:
             raise BadLine("there are more words than this takes")
         return space
+
+
+class _Version(argparse.Action):
+    def __call__(self, *_: object) -> None:
+        raise HelpAsked(f"chunkup {__version__}")
 
 
 class _Help(argparse.Action):

@@ -10,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import getpass
+import warnings
 from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from .. import batch, choosing, jobs, many, providers
 from ..bandwidth import set_bandwidth
-from ..errors import ChunkupError, InvalidUpload, UploadInterrupted
+from ..errors import ChunkupError, CredentialsMissing, InvalidUpload, UploadInterrupted
+from ..plan import Plan
 from ..secrets import Secret
 from .bars import View
 from .grammar import Line
@@ -57,7 +59,8 @@ def steps(
         raise InvalidUpload("--include and --exclude choose among the files of a folder or pattern")
     (source,) = line.sources
     if line.dry_run:
-        return jobs.plan(source, line.dest, **options)
+        (plan,) = _planned(lambda **more: [jobs.plan(source, line.dest, **more)], line, options)
+        return plan
     shows = view(line)
     job = trail.job = jobs.start(source, line.dest, listeners=[shows], **options)
     shows.follow(job)
@@ -87,7 +90,9 @@ def _several(
     if options.pop("name"):
         raise InvalidUpload("--name is for one file; there may be several here")
     if line.dry_run:
-        return many.plan_many(line.sources, line.dest, **options)
+        return _planned(
+            lambda **more: many.plan_many(line.sources, line.dest, **more), line, options
+        )
     shows = view(line, many=True)
     uploads = trail.job = many.start_many(line.sources, line.dest, **options)
     shows.follow(uploads)
@@ -103,6 +108,17 @@ def _several(
     results = uploads.result(0)
     bind(results)
     return results.check()
+
+
+def _planned(make: Callable[..., list[Plan]], line: Line, options: dict[str, Any]) -> list[Plan]:
+    """Return what would be done; a key that is missing is told, because none is sent."""
+    try:
+        return make(**options)
+    except CredentialsMissing as error:
+        needs = providers.load(line.dest).needs
+        blank = {need.field: "none" for need in needs if need.required}
+        plans = make(**{**options, "credentials": blank, "key_env": None})
+        return [replace(plan, warnings=(*plan.warnings, str(error))) for plan in plans]
 
 
 def again(job: jobs.Job, view: View, trail: Trail, *, detach: bool = False) -> Steps:
@@ -166,8 +182,16 @@ def ask(line: Line) -> Mapping[str, Secret]:
         if need.secret and need.required:
             label = need.variables[0] if need.variables else need.field
             try:
-                text = getpass.getpass(f"{kind.title}, {label}: ")
-            except (EOFError, NotImplementedError, RuntimeError) as error:
+                with warnings.catch_warnings():
+                    # Without a terminal it would warn, and read what everybody sees.
+                    warnings.simplefilter("error", getpass.GetPassWarning)
+                    text = getpass.getpass(f"{kind.title}, {label}: ")
+            except (
+                EOFError,
+                NotImplementedError,
+                RuntimeError,
+                getpass.GetPassWarning,
+            ) as error:
                 raise InvalidUpload("--ask-key needs somebody at a keyboard") from error
             if text:
                 found[need.field] = Secret(text)

@@ -28,7 +28,8 @@ def rows(
     found = [("What", _what(error, job)), ("Why", words.shown(error) or type(error).__name__)]
     found += _server(error)
     progress = progress or getattr(job, "progress", None)
-    if progress is not None and (text := kept(progress)):
+    discarded = isinstance(error, (errors.SourceChanged, errors.IntegrityError))
+    if progress is not None and not discarded and (text := kept(progress)):
         found.append(("Kept", text))
     advice = now(error)
     if advice:

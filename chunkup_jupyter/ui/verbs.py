@@ -101,7 +101,7 @@ def _list(line: Line, prompt: str) -> Told:
         )
     if line.limit:
         rows = rows[-line.limit :]
-    head = ("Id", "File", "To", "State", "Parts", "")
+    head = ("Id", "File", "To", "State", "Parts", "Note")
     return _table("Uploads", head, rows, empty="nothing is running and nothing is unfinished")
 
 
@@ -115,8 +115,7 @@ def _show(line: Line, prompt: str) -> Told:
         return Told(text if found.state.ended else words.marked(text, found.sandbox), html)
     rows = [
         ("Id", found.id),
-        ("File", f"{found.name} · {units.size(found.size)}"),
-        ("To", found.target),
+        ("Size", units.size(found.size)),
         ("Kept", so_far(found)),
         ("Began", words.when(found.started_at) if found.started_at else "unknown"),
     ]
@@ -126,7 +125,7 @@ def _show(line: Line, prompt: str) -> Told:
         rows.append(("Running", f"in process {found.pid}: {found.progress}".rstrip(": ")))
     if again_with := _line_of(found):
         rows.append(("Go on", f"{prompt}{again_with}"))
-    return _facts("Unfinished upload", rows)
+    return _facts("Unfinished", words.title(found.name, found.target), rows)
 
 
 def _history(line: Line, prompt: str) -> Told:
@@ -149,7 +148,7 @@ def _history(line: Line, prompt: str) -> Told:
                 expires,
             )
         )
-    head = ("When", "File", "To", "Size", "Id", "Checksum", "")
+    head = ("When", "File", "To", "Size", "Id", "Checksum", "Expiry")
     return _table("History", head, rows, empty="nothing was uploaded from here yet")
 
 
@@ -250,8 +249,9 @@ def _orphans(line: Line, prompt: str) -> Told:
     if not line.words:
         rows = [(one.id[:8], one.name, one.target, so_far(one), life(one)) for one in here]
         head = ("Id", "File", "To", "Parts", "Session")
-        note = "from this machine's journals; name a DEST to ask a provider for its own list"
-        return _table("Unfinished sessions", head, rows, empty="no journal is left", note=note)
+        empty = "nothing is unfinished here"
+        note = "name a DEST to ask a provider for its own list"
+        return _table("Unfinished sessions", head, rows, empty=empty, note=note)
     provider, sessions = _listed(line)
     rows = [
         (
@@ -259,19 +259,18 @@ def _orphans(line: Line, prompt: str) -> Told:
             words.shown(session.file.name, 120),
             units.size(session.file.size) if session.file.size else "",
             _made(session),
-            "known here" if session.upload_id in known else "",
+            "here" if session.upload_id in known else "",
         )
         for session in sessions
     ]
-    head = ("Upload id", "File", "Size", "Began", "")
+    head = ("Upload id", "File", "Size", "Began", "Journal")
     note = f"asked {provider.title}"
     empty = f"{provider.title} lists no unfinished upload there"
     return _table("Unfinished sessions", head, rows, empty=empty, note=note)
 
 
 def _clean(line: Line, prompt: str) -> Told:
-    if line.older_than is None:
-        raise InvalidUpload("say how old: clean --older-than 2d")
+    assert line.older_than is not None  # the grammar wants it
     limit = time.time() - line.older_than
     rows: list[Row] = []
     for one in journal.unfinished():  # those that this process stopped, too
@@ -294,9 +293,8 @@ def _clean(line: Line, prompt: str) -> Told:
                     outcome = words.shown(error, 120)
             rows.append((session.file.name, words.shown(session.upload_id, 40), "", outcome))
     title = "Would be cleaned" if line.dry_run else "Cleaned"
-    age = units.seconds(line.older_than)
-    empty = f"nothing unfinished is older than {age}"
-    return _table(title, ("File", "To", "Parts", ""), rows, empty=empty, note=note)
+    head = ("File", "To", "Parts", "Outcome")
+    return _table(title, head, rows, empty="nothing unfinished is that old", note=note)
 
 
 def _gone(provider: Any, ends: float | None, line: Line, *, forgotten: bool = True) -> str:
@@ -369,9 +367,7 @@ def _doctor(line: Line, prompt: str) -> Told:
     from .doctor import examine
 
     wanted = [line.words[0].partition(":")[0]] if line.words else providers.schemes()
-    rows = [("", "no request is sent")]
-    rows += examine(wanted, key_env=line.key_env)
-    return _facts("Doctor", rows)
+    return _facts("Doctor", "no request is sent", examine(wanted, key_env=line.key_env))
 
 
 # -- finding
@@ -468,10 +464,13 @@ def _said(text: str) -> Told:
     return Told(text, f"<div style='{cards.FONT};{cards.SIZE}'>{escape(text)}</div>")
 
 
-def _facts(title: str, rows: Iterable[tuple[str, str]]) -> Told:
-    rows = list(rows)
-    html = cards.table(f"<b>{escape(title)}</b>", [(a, escape(words.shown(b))) for a, b in rows])
-    return Told(words.aligned([(title, ""), *rows]).rstrip(), html)
+def _facts(title: str, about: str, rows: Iterable[tuple[str, str]]) -> Told:
+    rows = [(label, words.shown(text, 2000)) for label, text in rows]
+    html = cards.table(
+        f"<b>{escape(title)}</b> <span style='{cards.MUTED}'>{escape(about)}</span>",
+        [(label, escape(text)) for label, text in rows],
+    )
+    return Told(words.aligned([(title, about), *rows]), html)
 
 
 def _table(title: str, head: Row, rows: Sequence[Row], *, empty: str, note: str = "") -> Told:
@@ -482,12 +481,7 @@ def _table(title: str, head: Row, rows: Sequence[Row], *, empty: str, note: str 
     # A column with nothing in it is not shown.
     kept = [at for at in range(len(head)) if any(row[at] for row in rows)]
     shown = [tuple(row[at] for at in kept) for row in [head, *rows]]
-    widths = [max(len(row[at]) for row in shown) for at in range(len(kept))]
-    lines = [
-        "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
-        for row in shown
-    ]
-    text = "\n".join(lines + ([f"({note})"] if note else []))
+    text = words.columns(shown) + (f"\n({note})" if note else "")
     return Told(text, cards.grid(title, shown[0], shown[1:], note))
 
 

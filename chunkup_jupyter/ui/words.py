@@ -179,6 +179,37 @@ def plan_text(plan: Plan) -> str:
     return marked(aligned([("Plan", "nothing is sent"), *plan_rows(plan)]), plan.sandbox)
 
 
+PLANS = ("File", "Size", "Parts", "To", "Note")
+
+
+def plans_rows(plans: Sequence[Plan]) -> list[tuple[str, ...]]:
+    """Return several plans as rows under ``PLANS``: one a file, then the sum."""
+    rows = []
+    for plan in plans:
+        size = sum(receipt.size for receipt in plan.resumable)
+        resumes = [f"resumes after {units.size(size)}"] if size else []
+        note = " · ".join([*resumes, *dict.fromkeys(plan.warnings)])
+        row = (plan.file.name, units.size(plan.file.size), f"{plan.parts:,}", plan.target, note)
+        rows.append(tuple(map(shown, row)))
+    size, parts = sum(plan.file.size for plan in plans), sum(plan.parts for plan in plans)
+    return [*rows, (plural(len(plans), "file"), units.size(size), f"{parts:,}", "", "")]
+
+
+def plans_text(plans: Sequence[Plan]) -> str:
+    """Return several plans as one table."""
+    table = columns([PLANS, *plans_rows(plans)])
+    return marked(f"Plan  nothing is sent\n{table}", any(plan.sandbox for plan in plans))
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows as aligned text; the first is the head."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(f"{text:<{width}}" for text, width in zip(row, widths, strict=True)).rstrip()
+        for row in rows
+    )
+
+
 def aligned(rows: Sequence[tuple[str, str]]) -> str:
     """Return rows of (label, text) as text, the labels in one column."""
     width = max((len(label) for label, _ in rows), default=0)
