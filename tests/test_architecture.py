@@ -75,8 +75,8 @@ MAY_IMPORT = {
     "results": "answers model units",
     "by_hand": "model transport client wire background",
     "orders": (
-        "model plan errors secrets units bandwidth engine providers credentials sources journal pace "
-        "transport sandbox sandbox/server"
+        "model plan errors secrets units bandwidth engine providers credentials sources journal "
+        "pace transport sandbox sandbox/server"
     ),
     "reuse": "events model units engine journal sources orders",
     "run": f"{PURE} transport engine journal background results orders client by_hand reuse",

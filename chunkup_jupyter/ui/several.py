@@ -195,9 +195,10 @@ class Log(_Watching):
             if number not in self._told and item.state.ended:
                 self._told.add(number)
                 outcome = item.outcome
-                done = isinstance(outcome, UploadResult)
-                text = words.sentence(item.name, batch.target, item.progress)
-                self._say(batch, words.proof(outcome) if done else text)
+                if isinstance(outcome, UploadResult):
+                    self._say(batch, words.proof(outcome))
+                else:
+                    self._say(batch, words.sentence(item.name, batch.target, item.progress))
         if first or last or self._clock() - self._at >= LOG_EVERY:
             self._at = self._clock()
             text = " · ".join([*counts(batch), *_amounts(batch)])
