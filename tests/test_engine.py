@@ -917,6 +917,8 @@ def test_finished_parts_are_reported_in_batches():
 
 
 def test_a_report_that_is_refused_is_the_error_that_is_met(recwarn):
+    gc.collect()
+    recwarn.clear()  # of what other tests left
     studio = Studio("twelvelabs")
     provider = replace(studio.provider, rules=replace(studio.provider.rules, report_every=2))
 
