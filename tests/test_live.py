@@ -655,10 +655,10 @@ def test_the_bar_says_what_matters_in_a_narrow_terminal(
     file, job = Terminal(), a_job("a long name " * 10)
     job.meter._first, job.meter._last, job.meter._rate = (0.0, 0), (9.0, 0), 1e6
     bar = bars.Bar(file)
-    play(bar, job, [Started(session())])
+    play(bar, job, [Started(session(), receipts([1, 2])), PartRetried(3, 1, 2.0, "503")])
 
     bar.follow(job)
-    play(bar, job, [PartDone(receipt) for receipt in receipts(range(1, 6))])
+    play(bar, job, [PartDone(receipt) for receipt in receipts(range(3, 6))])
     play(bar, job, [Paused()])
     drawn = file.getvalue().rpartition("\r")[2].rstrip("\n")
     bar.close()

@@ -213,6 +213,14 @@ def test_a_line_that_cannot_be_understood_is_status_2(
     assert "Traceback" not in shown.err
 
 
+def test_a_mistake_is_repeated_without_what_steers_a_terminal(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert shell.main(["\x1b[31mred\x07"]) == 2
+
+    assert not set(capsys.readouterr().err) & {"\x1b", "\x07"}
+
+
 def test_help_is_no_mistake(capsys: pytest.CaptureFixture[str]) -> None:
     from chunkup_jupyter.ui.parsers import help_text
 
