@@ -12,7 +12,7 @@ What was tried and did not help (2 cores, Linux 6.18, Python 3.12, 2026-11): blo
 to 8 MiB instead of 512 KiB (as fast, more memory); TLS in pieces of 64, 128 or 512 KiB
 instead of 256 (as fast or slower); hashing in blocks of 64 KiB to 4 MiB (MD5 itself is
 all of it: 1.5 s of CPU for each GiB); uvloop (nothing for bulk TLS); bodies over
-pyreqwest (a tenth slower than the stock transport has become, and more memory). What
+pyreqwest (a quarter slower than the stock transport has become, and more memory). What
 did: connections of our own instead of anyio's, no copy of each block on its way, room
 for a whole block in the system, MD5 in threads.
 """

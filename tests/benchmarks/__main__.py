@@ -29,7 +29,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("groups", nargs="*", metavar="GROUP", help=", ".join(groups))
     parser.add_argument("--quick", action="store_true", help="small files, one round")
-    parser.add_argument("--out", type=Path, default=Path("build/benchmarks"), help="for JSON and plots")
+    parser.add_argument(
+        "--out", type=Path, default=Path("build/benchmarks"), help="for JSON and plots"
+    )
     asked = parser.parse_args()
     if unknown := set(asked.groups) - set(groups):
         parser.error(f"there is no group {', '.join(unknown)}; there are {', '.join(groups)}")
