@@ -18,7 +18,7 @@ from chunkup_jupyter import journal
 from chunkup_jupyter.events import PartDone, Progress
 from chunkup_jupyter.journal import Creating, Entry, Key, Ledger
 from chunkup_jupyter.model import PartReceipt
-from chunkup_jupyter.ui import form, grammar, running
+from chunkup_jupyter.ui import form, grammar, running, verbs
 from chunkup_jupyter.ui.form import Answers
 from chunkup_jupyter.ui.panel import Panel, Row
 from chunkup_jupyter.ui.parts import DONE
@@ -267,6 +267,16 @@ def test_answers_are_remembered_and_keys_are_not(page: Page, home: Path) -> None
 
 
 # -- the panel
+
+
+def test_a_session_that_plays_in_the_sandbox_gets_a_panel_that_does(home: Path) -> None:
+    line = grammar.parse("panel").settle({"sandbox": True})
+
+    with pytest.raises(StopIteration) as made:
+        next(verbs.carry_out(line, lambda *_: pytest.fail("no view"), running.Trail()))
+
+    assert made.value.value.asked["remembered"]["sandbox"]
+    made.value.value.close()
 
 
 def test_the_badge_says_where_the_key_was_found(

@@ -44,6 +44,8 @@ _log = logging.getLogger(__name__)
 class Panel(anywidget.AnyWidget):
     """``Panel()`` in a cell shows it. ``jobs`` are the uploads it has started.
 
+    ``sandbox`` ticks the sandbox's box to begin with, whatever it was the last time.
+
     Uploads run in the background: the cell returns at once, buttons work in every front
     end, and the panel may be shown, hidden and shown again.
     """
@@ -53,7 +55,7 @@ class Panel(anywidget.AnyWidget):
     asked: Any = traitlets.Dict().tag(sync=True)
     lists: Any = traitlets.Dict().tag(sync=True)
 
-    def __init__(self) -> None:
+    def __init__(self, *, sandbox: bool = False) -> None:
         super().__init__()
         answer_while_busy(self)
         self.picker = Picker()
@@ -64,7 +66,7 @@ class Panel(anywidget.AnyWidget):
         self._work: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
         self.asked = {
             "providers": form.schema(),
-            "remembered": form.remembered(),
+            "remembered": form.remembered() | ({"sandbox": True} if sandbox else {}),
             "picker": self.picker.model_id,
             "view": self.view.model_id,
         }

@@ -49,7 +49,7 @@ def carry_out(
         from . import panel
 
         made: Any = panel.Panel  # its base class has no types
-        return made()
+        return made(sandbox=line.sandbox)
     return _VERBS[line.verb](line, prompt)
 
 
