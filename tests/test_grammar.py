@@ -166,7 +166,9 @@ def test_an_options_own_sentence_is_kept() -> None:
     for jobs in ("0", "65", "abc"):
         said = f"--jobs: '{jobs}' is neither a number from 1 to 64 nor auto"
         assert refused(f"a openai:batch -j {jobs}") == said
-    assert refused("a openai:batch --part-size -4M") == "--part-size: a value is missing"
+    # Python 3.14 takes it for a value, the others for an option.
+    said = refused("a openai:batch --part-size -4M")
+    assert said == "--part-size: a value is missing" or "--part-size: '-4M' is no size" in said
 
 
 def test_a_new_provider_needs_no_change_here(monkeypatch: pytest.MonkeyPatch) -> None:
