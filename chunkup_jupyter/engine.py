@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import itertools
-import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
@@ -52,21 +50,18 @@ from .pace import Pace
 from .reports import Reports
 from .resume import Unproved, reusable, unusable
 from .sources import Source, confirm, digest_of
+from .telling import Hourglass, Telling, log
 from .transport import Policy, Transport
-from .units import rate as rate_text
 from .units import seconds as seconds_text
 from .units import size as size_text
 from .wire import Client
 
 T = TypeVar("T")
 
-log = logging.getLogger("chunkup_jupyter")
-
 TICK = 0.1  # seconds between two readings of the bytes in flight
 SENSELESS = 3  # how often a verb is run whose answers make no sense
 CONFIRMING = 3600.0  # seconds a provider may take to confirm what it was given
 _DICE = random.Random()  # one for all: each weighs 2.5 kB, and a batch has thousands
-CLOCK = 10.0  # seconds of sending before the rate is held against the session's life
 
 
 @dataclass(frozen=True)
@@ -116,7 +111,7 @@ class Upload:
     rng: random.Random = _DICE
 
     def __post_init__(self) -> None:
-        self.progress = Progress(total=self.source.info.size)
+        self._telling = Telling(self.source.info.size, self.listeners)
         self.session: Session | None = None
         self.ready = not self.provider.waits_ready
         """Whether the provider can use the file; some take minutes after the last byte."""
@@ -125,9 +120,7 @@ class Upload:
         self._sums: dict[int, int] = {}
         self._torn: frozenset[int] = frozenset()
         self._moved = 0
-        self._began: float | None = None
-        self._warned_of_clock = False
-        self._told: list[asyncio.Future[None]] = []
+        self._hourglass = Hourglass()
         self._cancelling = False
         self._fresh = self.options.fresh
         self._looked = False
@@ -139,8 +132,8 @@ class Upload:
             self.provider.rules,
             policy=self.policy,
             count=self._count,
-            retried=lambda *facts: self._emit(PartRetried(*facts)),
-            waiting=lambda reason: self._emit(Waiting(reason)),
+            retried=self._retried,
+            waiting=lambda reason: self.tell(Waiting(reason)),
             trouble=self.pace.trouble,
             sleep=self.sleep,
             now=self.now,
@@ -148,7 +141,7 @@ class Upload:
         )
         hear = getattr(self.source, "on_waiting", None)
         if hear is not None:  # a file in a browser, whose page may be closed
-            hear(lambda reason: self._emit(Waiting(reason)))
+            hear(lambda reason: self.tell(Waiting(reason)))
 
     # what may be asked of a running upload
 
@@ -156,21 +149,26 @@ class Upload:
         """Open no session and take no new part; those in flight finish."""
         if self.progress.state in (State.PREPARING, State.UPLOADING):
             self._gate.clear()
-            self._emit(Paused())
+            self.tell(Paused())
 
     def resume(self) -> None:
         """Take parts again."""
         if self.progress.state is State.PAUSED:
-            self._emit(Resumed())
+            self.tell(Resumed())
             self._gate.set()
 
     def cancel(self) -> None:
         """Make the cancellation of ``run``'s task abort the session instead of keeping it."""
         self._cancelling = True
 
+    @property
+    def progress(self) -> Progress:
+        """How far it is."""
+        return self._telling.progress
+
     def tell(self, event: Event) -> None:
         """Let the listeners know of something."""
-        self._emit(event)
+        self._telling.tell(event)
 
     async def ask(self, verb: Callable[[Provider], Flow[T]]) -> T:
         """Run one verb, as stubbornly as everything else."""
@@ -192,10 +190,10 @@ class Upload:
             if self._cancelling:
                 await _undisturbed(self._abort())
                 self.journal.discard()
-                self._emit(Cancelled())
+                self.tell(Cancelled())
             else:
                 self.journal.close()
-                self._emit(Stopped())
+                self.tell(Stopped())
             raise
         except BaseException as error:
             failure = _first_cause(error)
@@ -206,7 +204,7 @@ class Upload:
             except Exception:
                 log.exception("a finished upload could not be noted")
             self.journal.discard()
-            self._emit(Completed(result))
+            self.tell(Completed(result))
             return result
         # Outside the handler: the group it came in would stay with it, and IPython shows
         # a whole traceback of whatever a group is with.
@@ -220,12 +218,12 @@ class Upload:
             self.journal.discard()  # no session came about: there is nothing to go on with
         else:
             self.journal.close()
-        self._emit(Failed(failure))
+        self.tell(Failed(failure))
         raise failure from failure.__cause__
 
     async def listened(self) -> None:
-        """Wait for the listeners that are still at it; what they raise is theirs."""
-        await asyncio.gather(*self._told, return_exceptions=True)
+        """Wait for the listeners that are still at it."""
+        await self._telling.heard()
 
     @property
     def checksum(self) -> str:
@@ -243,14 +241,14 @@ class Upload:
     async def _preflight(self) -> None:
         """Look at the content, if its kind has rules; warnings are shown, not obeyed."""
         for warning in self.warnings:
-            self._emit(Warned(warning))
+            self.tell(Warned(warning))
         if self.options.check and self.provider.kind:
             from . import preflight
 
             name = self.source.info.name
             report = await preflight.check(self.source, self.provider.kind, name=name)
             for warning in report.warnings:
-                self._emit(Warned(warning))
+                self.tell(Warned(warning))
 
     async def _persist(self) -> Result:
         """Run once, and once more after each kind of trouble a new session can mend."""
@@ -266,7 +264,7 @@ class Upload:
                     case IntegrityError(final=False, parts=torn) if torn and not self._torn:
                         self._torn = torn  # and the rest of the session is sound
                         self._flight.clear()
-                        self._emit(Restarted(str(cause)))
+                        self.tell(Restarted(str(cause)))
                         continue
                     case IntegrityError(final=False) if IntegrityError not in mended:
                         mended.add(IntegrityError)
@@ -283,7 +281,7 @@ class Upload:
         self.session = session
         self._sums = {done.receipt.number: done.crc64 for done in reused}
         receipts = {done.receipt.number: done.receipt for done in reused}
-        self._emit(Started(session, tuple(receipts.values())))
+        self.tell(Started(session, tuple(receipts.values())))
         feed = (
             OrderedFeed(self.source, names, wanted)
             if self.source.in_order and session.part_size <= HELD
@@ -297,7 +295,7 @@ class Upload:
             await self._gate.wait()
             await confirm(self.source)
             await self._gate.wait()
-            self._emit(Completing())
+            self.tell(Completing())
             whole: str | None = None
             if isinstance(feed, OrderedFeed):
                 whole = await feed.finish(session.file.size)
@@ -339,7 +337,7 @@ class Upload:
             answer = await self._run(verb)
             if isinstance(answer, Result):
                 return answer
-            self._emit(Processing(answer.message))
+            self.tell(Processing(answer.message))
             if waited >= within:
                 return answer
             await self.sleep(answer.retry_after)
@@ -397,7 +395,7 @@ class Upload:
         except ProviderError:
             return  # opening the session will tell what is wrong
         if found is not None:
-            self._emit(
+            self.tell(
                 Warned(f"{found.id} exists already ({size_text(found.size)}) and is replaced")
             )
 
@@ -411,7 +409,7 @@ class Upload:
         self._flight.clear()
         self._sums.clear()
         self.journal.reset()
-        self._emit(Restarted(reason))
+        self.tell(Restarted(reason))
 
     # parts
 
@@ -468,7 +466,7 @@ class Upload:
                 self._flight.pop(part.number, None)
                 receipts[part.number] = done.receipt
                 self._sums[part.number] = done.crc64
-                self._emit(done)
+                self.tell(done)
                 if reports is not None:
                     reports.add(done.receipt)
             finally:
@@ -486,7 +484,7 @@ class Upload:
                 if last or error.final:
                     error.final = True
                     raise
-                self._emit(PartRetried(part.number, 1, 0.0, str(error)))
+                self._retried(part.number, 1, 0.0, str(error))
                 continue
             if not body.whole:  # an earlier run had sent it, or its end was known first
                 async for _ in body:
@@ -518,7 +516,7 @@ class Upload:
                 if senseless == SENSELESS:
                     raise
                 wait = self.policy.wait(senseless, self.rng)
-                self._emit(PartRetried(number, senseless, wait, str(error)))
+                self._retried(number, senseless, wait, str(error))
                 await self.sleep(wait)
 
     async def _renewed(self, used: Provider) -> bool:
@@ -558,13 +556,26 @@ class Upload:
             self._moved += max(0, size - self._flight[number])
             self._flight[number] = size
 
+    def _retried(self, number: int, attempt: int, wait: float, reason: str) -> None:
+        if number in self._flight:
+            self._flight[number] = 0  # what was sent of it counts no more
+        self.tell(PartRetried(number, attempt, wait, reason))
+
+    def _watch_time(self, now: float) -> None:
+        session = self.session
+        expires = None if session is None else session.expires_at
+        remains = None if expires is None else expires - self.now()
+        left = self.progress.total - self.progress.sent
+        if warning := self._hourglass.warning(now, self._moved, left, remains):
+            self.tell(Warned(warning))
+
     async def _note(self, record: Record) -> None:
         await self.journal.write(record)
         self._warn_of_journal()
 
     def _warn_of_journal(self) -> None:
         if self.journal.problem and self.journal.problem not in self.progress.warnings:
-            self._emit(Warned(self.journal.problem))
+            self.tell(Warned(self.journal.problem))
 
     async def _tick(self) -> None:
         """Ten times a second, tell how far the parts in flight are, and look at the source."""
@@ -573,52 +584,13 @@ class Upload:
         for tick in itertools.count(1):
             await asyncio.sleep(TICK)
             self.pace.observe(loop.time(), self._moved)
-            self._watch_clock(loop.time())
+            self._watch_time(loop.time())
             if tick % 5 == 0:  # a part may be on its way for minutes
                 self.source.verify()
             if self._flight != told:
                 told = dict(self._flight)
-                self._emit(PartSent(told))
+                self.tell(PartSent(told))
                 self.journal.beat(f"{self.progress.percent} %")
-
-    def _watch_clock(self, now: float) -> None:
-        """Warn once, early, when the session will close before the last part is there."""
-        session = self.session
-        if session is None or session.expires_at is None or not self._moved:
-            return
-        if self._began is None:
-            self._began = now
-        elapsed, left = now - self._began, session.expires_at - self.now()
-        if elapsed < CLOCK or self._warned_of_clock:
-            return
-        rate = self._moved / elapsed
-        needed = (self.progress.total - self.progress.sent) / rate
-        if needed > left:
-            self._warned_of_clock = True
-            self._emit(
-                Warned(
-                    f"at {rate_text(rate)} the rest needs {seconds_text(needed)}, but the "
-                    f"session closes in {seconds_text(max(0, left))}"
-                )
-            )
-
-    def _emit(self, event: Event) -> None:
-        if self.progress.state.ended:
-            return
-        self.progress = self.progress.after(event)
-        if isinstance(event, PartRetried) and event.number in self._flight:
-            self._flight[event.number] = 0  # what was sent of it counts no more
-        for listener in list(self.listeners):
-            try:
-                answer = listener(event, self.progress)
-                if inspect.isawaitable(answer):
-                    self._told = [told for told in self._told if not told.done()]
-                    self._told.append(asyncio.ensure_future(answer))
-            except Exception:
-                # A broken view must not stop an upload.
-                log.exception("a progress listener failed and was dropped")
-                with suppress(ValueError):
-                    self.listeners.remove(listener)
 
 
 async def _undisturbed(work: Coroutine[Any, Any, None]) -> None:

@@ -69,7 +69,10 @@ MAY_IMPORT = {
     "feed": "model digests sources",
     "resume": "model plan errors events journal sources units",
     "reports": "model",
-    "engine": f"{PURE} bandwidth sources preflight journal transport pace feed resume reports",
+    "telling": "events units",
+    "engine": (
+        f"{PURE} bandwidth sources preflight journal transport pace feed resume reports telling"
+    ),
     "background": "",
     "nested": "errors",
     "results": "answers model units",

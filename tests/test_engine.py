@@ -48,6 +48,7 @@ from chunkup_jupyter.sandbox.oss import OSSSandbox
 from chunkup_jupyter.sandbox.twelvelabs import TwelveLabsSandbox
 from chunkup_jupyter.secrets import Secret
 from chunkup_jupyter.sources import open_source
+from chunkup_jupyter.telling import Telling
 from chunkup_jupyter.wire import (
     Dropped,
     MemoryClient,
@@ -940,11 +941,10 @@ def test_a_session_that_will_close_too_early_is_warned_of_once():
 
     async def story():
         upload = await stopped_after(studio, 1)
-        upload.progress = replace(upload.progress, state=State.UPLOADING, total=10**9)
-        upload._moved = 1
+        upload._telling = Telling(10**9, upload.listeners)  # as if it went on, with a lot to do
         for now in (0, 5, 11, 12, 20):
             upload._moved += 1000
-            upload._watch_clock(now)
+            upload._watch_time(now)
 
     asyncio.run(story())
 
