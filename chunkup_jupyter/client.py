@@ -223,6 +223,8 @@ class _Watch:
         self._timeout = asyncio.timeout(None)
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
+        self._deadline: float | None = None
+        self._alarm: asyncio.TimerHandle | None = None
         self.stage = "connecting"
 
     async def __aenter__(self) -> _Watch:
@@ -231,6 +233,8 @@ class _Watch:
         return self
 
     async def __aexit__(self, *exc: Any) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
         await self._timeout.__aexit__(*exc)
 
     def sending(self) -> None:
@@ -240,7 +244,7 @@ class _Watch:
 
     def reading_source(self) -> None:
         """The source may take its time: nothing is late until it has delivered."""
-        self._timeout.reschedule(None)
+        self._deadline = None
 
     def moved(self) -> None:
         """A byte moved."""
@@ -248,9 +252,8 @@ class _Watch:
 
     def still_moving(self) -> None:
         """A byte that was handed over before left this system."""
-        when = self._timeout.when()
-        if when is not None:
-            self._timeout.reschedule(max(when, self._loop.time() + self._patience.idle))
+        if self._deadline is not None:
+            self._deadline = max(self._deadline, self._loop.time() + self._patience.idle)
 
     def sent(self) -> None:
         """The last byte was handed over; now the server has the word."""
@@ -259,7 +262,24 @@ class _Watch:
         self._arm(max(self._patience.answer, 3 * took))
 
     def _arm(self, seconds: float) -> None:
-        self._timeout.reschedule(self._loop.time() + seconds)
+        self._deadline = deadline = self._loop.time() + seconds
+        if self._alarm is None or self._alarm.when() > deadline:
+            self._ring_at(deadline)
+
+    def _ring_at(self, when: float) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = self._loop.call_at(when, self._ring)
+
+    def _ring(self) -> None:
+        """End it, or look again when the deadline has moved: setting alarms costs more."""
+        self._alarm = None
+        if self._deadline is None:
+            return
+        if self._loop.time() < self._deadline:
+            self._ring_at(self._deadline)
+        else:
+            self._timeout.reschedule(self._deadline)
 
 
 class _Outgoing(httpx.AsyncByteStream):

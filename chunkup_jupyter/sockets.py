@@ -30,7 +30,7 @@ Bytes handed over should be bytes on their way: with more a slow link hides mega
 the system and the answer seems late. A quick one needs more, or every few packets wake
 this process: 15 % of its CPU (measured 2026-11). What is handed over at once tells which.
 """
-_PIECE = 256 << 10  # bytes encrypted at once: they stay in the processor's cache
+_PIECE = 512 << 10  # bytes encrypted at once: they stay in the processor's cache
 _KEPT = 256 << 10  # bytes that may have come before anybody takes them
 _GLANCE = 0.5  # seconds between two looks at what is still to leave
 
