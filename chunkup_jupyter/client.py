@@ -110,7 +110,7 @@ class HttpClient:
         if self._own is not None:
             answer = await self._own.send(outgoing, stream=True, auth=None, follow_redirects=False)
         else:
-            answer = await self._answer(request, outgoing, body, proxy)
+            answer = await self._answer(request, outgoing, proxy)
         try:
             watch.moved()
             if answer.status_code < 300 and not body.whole:
@@ -142,37 +142,23 @@ class HttpClient:
         return _Exact(origin, target), extensions
 
     async def _answer(
-        self, request: Request, outgoing: httpx.Request, body: _Outgoing, proxy: str | None
+        self, request: Request, outgoing: httpx.Request, proxy: str | None
     ) -> httpx.Response:
-        """Send over the faster transport where it keeps every promise, else over the stock one."""
-        if proxy is None and self._may_hurry(request):
-            quick = httpx.Request(
-                request.method, request.url, headers=outgoing.headers, stream=body
-            )
+        """Send over the faster transport where it is there and fits, else over the stock one."""
+        if proxy is None and self._may_hurry(request, outgoing):
             if "fast" not in self._transports:
-                self._transports["fast"] = fast.transport()
-            body.counted_out = True
+                self._transports["fast"] = fast.CurlTransport(_bundle(self._ca_bundle))
             try:
-                return await self._transports["fast"].handle_async_request(quick)
-            except httpx.ConnectError as error:
-                # Nothing was sent: the stock transport may trust whom the system does
-                # not, and knows how to say what is wrong.
-                if fast.distrusts(error):
-                    self._unhurried.add(request.host)
-            body.counted_out = False
+                return await self._transports["fast"].handle_async_request(outgoing)
+            except httpx.ConnectError:
+                # Nothing was sent. The stock transport knows how to say what is wrong, and
+                # may trust a server that the other library does not.
+                self._unhurried.add(request.host)
         return await self._transport(proxy).handle_async_request(outgoing)
 
-    def _may_hurry(self, request: Request) -> bool:
+    def _may_hurry(self, request: Request, outgoing: httpx.Request) -> bool:
         streams = any(not isinstance(piece, bytes) and piece.size for piece in request.pieces)
-        trusted = _bundle(self._ca_bundle)  # the other library knows one way to be told
-        return (
-            streams
-            and not request.public_only  # it would resolve the name once more
-            and trusted in ("", os.environ.get("SSL_CERT_FILE"))
-            and request.host not in self._unhurried
-            and all(map(str.isprintable, request.headers.values()))
-            and fast.fits(request.url)
-        )
+        return streams and request.host not in self._unhurried and fast.fits(outgoing)
 
     def _transport(self, proxy: str | None) -> httpx.AsyncBaseTransport:
         key = proxy or ""
@@ -297,18 +283,13 @@ class _Outgoing(httpx.AsyncByteStream):
         """What reading a stream raised, and where."""
         self.whole = False
         """Whether the last byte was handed over."""
-        self.counted_out = False
-        """Whether the reader stops at the last byte and never asks what follows it."""
-        self._left = 0
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         self._watch.sending()
-        self._left = self._request.size
         for piece in self._request.pieces:
             if isinstance(piece, bytes):
                 self._watch.moved()
                 if piece:
-                    self._hand_over(len(piece))
                     yield piece
                 continue
             blocks = piece.__aiter__()
@@ -339,9 +320,6 @@ class _Outgoing(httpx.AsyncByteStream):
                 self._watch.reading_source()  # nothing is late that was held back here
                 await bandwidth.everybody.take(self._sender, len(piece))
                 self._watch.moved()
-            last = self._hand_over(len(piece))
-            if last and self._count is not None:
-                self._count(len(piece))
             began = now()
             yield piece
             took = now() - began
@@ -352,18 +330,9 @@ class _Outgoing(httpx.AsyncByteStream):
                 if client._quick % _GROWS == 0:
                     client._step = min(_STEPS[1], client._step * 2)
             self._watch.moved()
-            if self._count is not None and not last:
+            if self._count is not None:
                 self._count(len(piece))
             start += len(piece)
-
-    def _hand_over(self, size: int) -> bool:
-        """Note that bytes go out; say whether nobody will come back from them."""
-        self._left -= size
-        if self._left or not self.counted_out:
-            return False
-        self.whole = True
-        self._watch.sent()
-        return True
 
 
 async def _read(answer: httpx.Response, watch: _Watch) -> bytes:
@@ -439,7 +408,7 @@ def _translated(error: Exception, host: str, watch: _Watch) -> Exception:
             return Stalled(f"no byte moved in time while {watch.stage} ({host})")
         case httpx.HTTPError() | httpx.StreamError() | OSError():
             return Dropped(f"the connection to {host} broke while {watch.stage}")
-        case _ if type(error).__module__.startswith(("anyio", "httpcore", "h11", "pyreqwest")):
+        case _ if type(error).__module__.startswith(("anyio", "httpcore", "h11")):
             return Dropped(f"the connection to {host} broke while {watch.stage}")
         case _:
             return error

@@ -182,15 +182,22 @@ class _Line(asyncio.Protocol):
             self._waiting.set_result(None)
 
     def _queued(self) -> int:
-        """Return how many bytes the other side has not confirmed, as far as can be said."""
         here: int = self.transport.get_write_buffer_size()
-        if sys.platform != "linux":
-            return here
-        try:
-            answer = fcntl.ioctl(self.socket.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
-        except (OSError, ValueError):  # closed meanwhile
-            return 0
-        return here + int(struct.unpack("i", answer)[0])
+        return here + unconfirmed(self.socket.fileno())
+
+
+def unconfirmed(fd: int) -> int:
+    """Return how many bytes the system holds that the other side has not confirmed.
+
+    Zero where the system does not tell.
+    """
+    if sys.platform != "linux":
+        return 0
+    try:
+        answer = fcntl.ioctl(fd, termios.TIOCOUTQ, b"\0\0\0\0")
+    except (OSError, ValueError):  # closed meanwhile
+        return 0
+    return int(struct.unpack("i", answer)[0])
 
 
 class _Secure:

@@ -18,7 +18,7 @@ SENDS = "answers digests errors model plan secrets units wire"
 # (``providers``), ``folder/*`` for the files in it.
 MAY_IMPORT = {
     "sockets": "",
-    "fast": "",
+    "fast": "sockets",
     "bandwidth": "units",
     "wire": "",
     "addresses": "wire",

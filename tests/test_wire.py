@@ -14,7 +14,7 @@ import psutil
 import pytest
 from peers import Authority, Peer, answering, reply
 
-from chunkup_jupyter import addresses, fast
+from chunkup_jupyter import addresses
 from chunkup_jupyter.client import HttpClient
 from chunkup_jupyter.model import Body
 from chunkup_jupyter.wire import (
@@ -30,12 +30,6 @@ from chunkup_jupyter.wire import (
 )
 
 SHORT = Patience(connect=0.5, idle=0.4, answer=0.4)
-
-
-@pytest.fixture(autouse=True)
-def stock_transport(monkeypatch):
-    """Whether or not the faster one is installed; test_fast has the same promises of it."""
-    monkeypatch.setattr(fast, "fits", lambda url: False)
 
 
 @pytest.fixture(autouse=True)

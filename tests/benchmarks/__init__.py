@@ -8,11 +8,14 @@ own, the sink the other; peers are used as their documentation says, with the sa
 size and as many parts at once, interleaved with ours. Ratios are medians of those of
 one round, so what else the machine does hits both sides.
 
-What was tried and did not help (2 cores, Linux 6.18, Python 3.12, 2026-11): blocks of 1
-to 8 MiB instead of 512 KiB (as fast, more memory); TLS in pieces of 64, 128 or 512 KiB
-instead of 256 (as fast or slower); hashing in blocks of 64 KiB to 4 MiB (MD5 itself is
-all of it: 1.5 s of CPU for each GiB); uvloop (nothing for bulk TLS); bodies over
-pyreqwest (a quarter slower than the stock transport has become, and more memory). What
-did: connections of our own instead of anyio's, no copy of each block on its way, room
-for a whole block in the system, MD5 in threads.
+What was tried and did not help (2 cores, Linux 6.18, Python 3.12, 2026-11): blocks of 2
+to 8 MiB instead of 1 MiB (as fast, more memory); TLS in pieces of 64, 128 KiB or 1 MiB
+instead of 512 KiB (as fast or slower); hashing in blocks of 64 KiB to 4 MiB (MD5 itself is
+all of it: 1.5 s of CPU for each GiB); uvloop (nothing for bulk TLS); a socket that TLS
+writes to by itself, in threads (as fast, and a system call for every 16 KiB); bodies over
+pyreqwest (a quarter slower than the stock transport has become) or over libcurl (a tenth
+slower, though alone it is as fast as bare asyncio; both with more memory); ciphers with
+shorter keys. What did: connections of our own instead of anyio's, no copy of each block
+on its way, room for a whole block in the system, blocks of 1 MiB with TLS in pieces of
+512 KiB (a tenth, together), one alarm for many deadlines, MD5 in threads.
 """

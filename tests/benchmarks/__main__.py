@@ -18,9 +18,7 @@ from pathlib import Path
 from . import plots, sink
 from .goals import EVERYTHING, GIB, MIB, Bench, Row
 
-PACKAGES = (
-    "chunkup-jupyter httpx pyreqwest openai oss2 alibabacloud-oss-v2 twelvelabs boto3 obstore"
-)
+PACKAGES = "chunkup-jupyter httpx pycurl openai oss2 alibabacloud-oss-v2 twelvelabs boto3 obstore"
 
 
 def main() -> None:

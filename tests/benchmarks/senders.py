@@ -304,53 +304,37 @@ def _raw(case: Case) -> Run:
     return lambda: asyncio.run(run())
 
 
-def _bare(*, fast: bool) -> Callable[[Case], Run]:
+@sender("bare httpx")
+def _bare(case: Case) -> Run:
     """httpx with streamed bodies and nothing around it: what our engine's costs are held to."""
+    import httpx
 
-    def prepare(case: Case) -> Run:
-        import httpx
+    file = os.open(case.path, os.O_RDONLY)
 
-        file = os.open(case.path, os.O_RDONLY)
+    async def body(start: int, size: int) -> Any:
+        for at in range(start, start + size, BLOCK):
+            yield os.pread(file, min(BLOCK, start + size - at), at)
 
-        async def body(start: int, size: int) -> Any:
-            for at in range(start, start + size, BLOCK):
-                yield os.pread(file, min(BLOCK, start + size - at), at)
+    async def work(client: httpx.AsyncClient, starts: list[int]) -> None:
+        while starts:
+            start = starts.pop()
+            size = min(case.part_size, case.size - start)
+            url = f"{case.base}/bench/file.bin?partNumber={start // case.part_size + 1}"
+            answer = await client.put(
+                url, content=body(start, size), headers={"Content-Length": str(size)}
+            )
+            answer.raise_for_status()
 
-        def transport() -> httpx.AsyncBaseTransport | None:
-            if not fast:
-                return None
-            from pyreqwest.compatibility.httpx import HttpxTransport
+    async def run() -> None:
+        starts = list(range(0, case.size, case.part_size))[::-1]
+        async with httpx.AsyncClient(timeout=30, trust_env=False, verify=_context(case)) as client:
+            await asyncio.gather(*(work(client, starts) for _ in range(case.jobs or 4)))
 
-            return HttpxTransport()
-
-        async def work(client: httpx.AsyncClient, starts: list[int]) -> None:
-            while starts:
-                start = starts.pop()
-                size = min(case.part_size, case.size - start)
-                url = f"{case.base}/bench/file.bin?partNumber={start // case.part_size + 1}"
-                answer = await client.put(
-                    url, content=body(start, size), headers={"Content-Length": str(size)}
-                )
-                answer.raise_for_status()
-
-        async def run() -> None:
-            starts = list(range(0, case.size, case.part_size))[::-1]
-            async with httpx.AsyncClient(
-                timeout=30, trust_env=False, transport=transport(), verify=_context(case)
-            ) as client:
-                await asyncio.gather(*(work(client, starts) for _ in range(case.jobs or 4)))
-
-        return lambda: asyncio.run(run())
-
-    return prepare
+    return lambda: asyncio.run(run())
 
 
 def _context(case: Case) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=case.ca)
-
-
-SENDERS["bare httpx"] = _bare(fast=False)
-SENDERS["bare httpx fast"] = _bare(fast=True)
 
 
 @sender("hashlib md5")
