@@ -1,4 +1,4 @@
-"""Sends requests over real sockets; the only place that names the HTTP library."""
+"""Sends requests over real sockets; no file but this and ``fast`` names the HTTP library."""
 
 from __future__ import annotations
 

@@ -22,11 +22,12 @@ from . import bandwidth, providers
 from . import credentials as keys
 from . import plan as planning
 from .engine import Options
-from .errors import InvalidUpload
+from .errors import CredentialsMissing, InvalidUpload
 from .journal import Key, default_folder
 from .model import Provider
 from .pace import START
 from .plan import Plan
+from .remote import is_remote
 from .sources import Source, open_source
 from .transport import Policy
 from .units import parse_size, written
@@ -186,7 +187,13 @@ def place(
             dest, sandbox=asked.sandbox, key_env=asked.key_env, given=credentials, fields=options
         )
 
-    provider = look_up()
+    try:
+        provider = look_up()
+    except CredentialsMissing:
+        # Whoever mistyped the file's name had better hear of that first.
+        if isinstance(source, (str, os.PathLike)) and not is_remote(source):
+            open_source(source).close()
+        raise
     return Order(source, asked, provider, asked.options(provider), asked.folder(), look_up)
 
 

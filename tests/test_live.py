@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterable
+from dataclasses import replace
 from html.parser import HTMLParser
 from types import SimpleNamespace
 from typing import Any
@@ -175,6 +176,14 @@ def a_result(name: str = "train.jsonl") -> UploadResult:
         "file-abc123", "OpenAI", "openai:fine-tune", name, 10 * MIB, 10, 2, 1, 82.0, 38e6,
         verified=("md5, by OpenAI",), expires_at=4e9, sandbox=True,
     )  # fmt: skip
+
+
+def test_a_result_that_the_provider_still_works_on_says_so() -> None:
+    html = cards.result_html(replace(a_result(), status="processing"))
+
+    assert "processing" in Tags(html).text
+    assert ".wait_ready()" in Tags(html).text
+    assert "wait_ready" not in cards.result_html(a_result())
 
 
 @pytest.mark.parametrize("what", sorted(every_html("x")))

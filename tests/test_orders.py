@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from chunkup_jupyter.errors import InvalidUpload
+from chunkup_jupyter.errors import CredentialsMissing, InvalidUpload, SourceError
 from chunkup_jupyter.orders import Order, destination, place, words_of
 from chunkup_jupyter.providers.openai import OpenAI
 from chunkup_jupyter.providers.oss import OSS
@@ -49,6 +49,23 @@ def test_a_sandbox_stands_in_for_another_base_url_and_key() -> None:
 
     assert isinstance(found, OpenAI)
     assert found.base_url.startswith("http://127.0.0.1:")
+
+
+def test_a_mistyped_file_is_told_before_a_missing_key(tmp_path, monkeypatch) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setattr("chunkup_jupyter.credentials.find", no_key)
+    (tmp_path / "train.jsonl").write_text("{}")
+
+    with pytest.raises(SourceError, match=r"trian\.jsonl"):
+        place(tmp_path / "trian.jsonl", "openai:fine-tune")
+    with pytest.raises(CredentialsMissing):
+        place(tmp_path / "train.jsonl", "openai:fine-tune")
+    with pytest.raises(CredentialsMissing):  # nothing is asked of a server before
+        place("https://files.example/train.jsonl", "openai:fine-tune")
+
+
+def no_key(*args: Any, **options: Any) -> Any:
+    raise CredentialsMissing("no key was found")
 
 
 def test_fields_that_no_line_can_say_may_be_given_in_python() -> None:

@@ -72,19 +72,20 @@ def plans_html(plans: Sequence[Plan]) -> str:
 
 def result_html(result: Any) -> str:
     """Return an upload's result as a table."""
-    rows = [
-        ("Id", code(result.id)),
-        ("Size", size(result.size)),
-        ("Time", _time(result.elapsed, result.rate)),
-        ("Parts", _counts(result.parts, result.reused, result.retries)),
-        ("Verified", _verified(result.verified)),
-    ]
+    rows = [("Id", code(result.id)), ("Size", size(result.size))]
     if result.was_there:
-        rows = [*rows[:2], ("Sent", "nothing; it was there already"), rows[-1]]
-    elif result.same_as:
-        rows.append(("Also", f"the same bytes are {code(result.same_as)}"))
+        rows.append(("Sent", "nothing; it was there already"))
+    else:
+        rows.append(("Time", _time(result.elapsed, result.rate)))
+    if result.status != "ready":
+        rows.append(("Status", f"{escape(result.status)}; <code>.wait_ready()</code> waits"))
+    rows.append(("Verified", _verified(result.verified)))
     if result.expires_at is not None:
         rows.append(("Expires", escape(words.when(result.expires_at))))
+    if result.same_as:
+        rows.append(("Also", f"the same bytes are {code(result.same_as)}"))
+    if not result.was_there:
+        rows.append(("Parts", _counts(result.parts, result.reused, result.retries)))
     return table(_title("✓", GOOD, result.name, result.target) + pill(result.sandbox), rows)
 
 
