@@ -167,7 +167,7 @@ def test_either_library_serves_a_script(nest):
 
 
 def test_another_loop_is_refused_for_a_reason():
-    uvloop = pytest.importorskip("uvloop", reason="uvloop is not installed here")
+    uvloop = pytest.importorskip("uvloop", reason="there is no uvloop for this system")
 
     async def main():
         with pytest.raises(InvalidUpload, match="cannot be entered again"):
