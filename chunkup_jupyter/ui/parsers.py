@@ -30,6 +30,11 @@ def of_upload(own: Mapping[str, type[Provider]], destinations: Sequence[str] = (
         description=(
             "Bring files to a provider in parts: parallel, resumable, verified.\n"
             "Run the same line again to go on where an upload stopped.\n\n"
+            "examples (in a notebook: up = %chunkup …, and the result is in up):\n"
+            "  chunkup train.jsonl openai:fine-tune\n"
+            "  chunkup lecture.mp4 twelvelabs:video --sandbox --dry-run\n"
+            "  chunkup -r data oss://my-bucket/dir/ --include '*.csv' -j 8\n"
+            "  chunkup resume\n\n"
             "destinations:\n" + "\n".join(f"  {form}" for form in destinations)
         ),
         epilog="verbs:\n"
