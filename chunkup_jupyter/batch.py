@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, NoReturn, overload
 
-from . import background, remote
+from . import background, urls
 from .choosing import Chosen
 from .client import HttpClient
 from .errors import InvalidUpload, SomeFailed, UploadCancelled, UploadInterrupted
@@ -37,7 +37,7 @@ class Item:
         self.job: Job | None = None
         source = chosen.source
         named = isinstance(source, str)
-        self.path = remote.shown(source) if named else ""
+        self.path = urls.shown(source) if named else ""
         """How the source was written; "" for objects."""
         self.name = chosen.called
         self.target, self.sandbox = order.provider.url, order.sandbox

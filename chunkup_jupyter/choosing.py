@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from . import remote
+from . import remote, urls
 from .errors import InvalidUpload, SourceError
 
 
@@ -31,7 +31,7 @@ class Chosen:
         if self.name is not None:
             return self.name
         if isinstance(source, str):
-            return remote.plain(source).replace("\\", "/").rstrip("/").rpartition("/")[2]
+            return urls.plain(source).replace("\\", "/").rstrip("/").rpartition("/")[2]
         info = getattr(source, "info", None)
         return str(getattr(info, "name", None) or getattr(source, "name", None) or "a stream")
 
@@ -74,7 +74,7 @@ def choose(
         kept = [one for one in several if _wanted(one, include, exclude)]
         if not kept:
             how = " and the patterns given" if several else ""
-            raise SourceError(f"nothing matches {remote.shown(text)}{how}")
+            raise SourceError(f"nothing matches {urls.shown(text)}{how}")
         found += kept
     if (include or exclude) and not searched:
         raise InvalidUpload(
@@ -92,7 +92,7 @@ def _identity(one: Chosen) -> Any:
     """Return what two mentions of one file share."""
     if not isinstance(one.source, str):
         return id(one.source)
-    if remote.is_remote(one.source):
+    if urls.is_remote(one.source):
         return one.source
     name = one.name or os.path.basename(one.source)
     return os.path.realpath(os.path.expanduser(one.source)), name
@@ -102,15 +102,15 @@ def _is_pattern(source: Any) -> bool:
     if not isinstance(source, (str, os.PathLike)):
         return False
     text = os.path.expanduser(os.fsdecode(os.fspath(source)))
-    if remote.is_remote(text):
+    if urls.is_remote(text):
         # A question mark begins a query there, and pages have no listing.
-        return any(letter in text for letter in "*[") and not remote.is_web(text)
+        return any(letter in text for letter in "*[") and not urls.is_web(text)
     return glob.has_magic(text) and not os.path.lexists(text)
 
 
 def _named(text: str) -> Chosen:
     full = os.path.expanduser(text)
-    if remote.is_remote(text):
+    if urls.is_remote(text):
         return Chosen(text)
     if os.path.isdir(full):
         raise InvalidUpload(f"{text} is a folder; add -r (recursive=True) for what is in it")
@@ -119,7 +119,7 @@ def _named(text: str) -> Chosen:
 
 def _matching(text: str, recursive: bool) -> list[Chosen]:
     """Return the files a pattern matches; with ``recursive`` also those in its folders."""
-    if remote.is_remote(text):
+    if urls.is_remote(text):
         return [Chosen(url, None, size) for url, size in remote.matching(text)]
     found = []
     for path in sorted(glob.iglob(os.path.expanduser(text), recursive=True)):
@@ -133,8 +133,8 @@ def _matching(text: str, recursive: bool) -> list[Chosen]:
 
 def _below(text: str) -> list[Chosen] | None:
     """Return the files below a folder, None when it is no folder."""
-    if remote.is_remote(text):
-        if remote.is_web(text):
+    if urls.is_remote(text):
+        if urls.is_web(text):
             return None
         below = remote.below(text)
         return None if below is None else [Chosen(*one) for one in below]
@@ -164,7 +164,7 @@ def _walk(folder: str) -> Iterator[tuple[str, str]]:
 
 
 def _wanted(one: Chosen, include: Sequence[str], exclude: Sequence[str]) -> bool:
-    name = one.name or os.path.basename(remote.plain(one.source))
+    name = one.name or os.path.basename(urls.plain(one.source))
     words = (name, *name.split("/"))
 
     def fits(patterns: Sequence[str]) -> bool:

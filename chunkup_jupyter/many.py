@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from . import remote
+from . import urls
 from .batch import FILES, Batch, BatchResult, order_of
 from .choosing import Chosen, choose
 from .errors import InvalidUpload
@@ -98,7 +98,7 @@ def _chosen(
         name = one.called
         if name in at:
             raise InvalidUpload(
-                f"{remote.shown(at[name])} and {remote.shown(one.source)} would both become "
+                f"{urls.shown(at[name])} and {urls.shown(one.source)} would both become "
                 f"{provider.url}{name}; upload their folder with -r, or one after the other"
             )
         at[name] = one.source
@@ -121,7 +121,7 @@ def _words(
 ) -> list[str]:
     """Return the words of the line that does the same; none when a source has no spelling."""
     texts = [str(one) for one in sources if hasattr(one, "__fspath__") or isinstance(one, str)]
-    if len(texts) < len(sources) or any(remote.shown(text) != text for text in texts):
+    if len(texts) < len(sources) or any(urls.shown(text) != text for text in texts):
         return []
     words = [shlex.quote(text) for text in texts] + words_of(order)
     words += ["-r"] if recursive else []

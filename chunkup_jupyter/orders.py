@@ -27,10 +27,10 @@ from .journal import Key, default_folder
 from .model import Provider
 from .pace import START
 from .plan import Plan
-from .remote import is_remote
 from .sources import Source, open_source
 from .transport import Policy
 from .units import parse_size, written
+from .urls import is_remote
 
 _sandboxes: dict[str, Any] = {}
 _sandbox_lock = threading.Lock()

@@ -12,7 +12,7 @@ import os
 from dataclasses import replace
 from typing import Any, Protocol, cast, runtime_checkable
 
-from . import digests, remote
+from . import digests, remote, urls
 from .errors import InvalidUpload, NameNeeded
 from .files import MemorySource, PathSource, media_type_of
 from .model import FileInfo
@@ -102,13 +102,13 @@ def open_source(
 
 
 def _open(source: Any, name: str | None) -> Source:
-    if remote.is_remote(source):
+    if urls.is_remote(source):
         return remote.open_remote(source, name)
     if hasattr(source, "fs") and hasattr(source, "path") and not hasattr(source, "read"):
         return remote.open_file(source, name)  # of ``fsspec.open``, or a universal path
     match source:
         case str() | os.PathLike():
-            return PathSource(remote.local(source))
+            return PathSource(urls.local(source))
         case bytes() | bytearray() | memoryview():
             return MemorySource(source, name)
         case io.TextIOBase():

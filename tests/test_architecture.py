@@ -53,9 +53,11 @@ MAY_IMPORT = {
     "sandbox/twelvelabs/*": "wire sandbox sandbox/twelvelabs/*",
     "files": "model errors",
     "streams": "model errors units files",
-    "remote": "model errors files streams",
-    "sources": "model errors digests files streams remote",
-    "choosing": "errors remote",
+    "urls": "",
+    "far": "errors urls",
+    "remote": "model errors files streams far urls",
+    "sources": "model errors digests files streams remote urls",
+    "choosing": "errors remote urls",
     "media": "errors sources",
     "jsonl": "errors sources units",
     "preflight": "errors sources units media jsonl",
@@ -78,18 +80,18 @@ MAY_IMPORT = {
     "results": "answers model units",
     "by_hand": "model transport client wire background",
     "orders": (
-        "model plan errors secrets units bandwidth engine providers credentials sources remote "
+        "model plan errors secrets units bandwidth engine providers credentials sources urls "
         "journal pace transport sandbox sandbox/server"
     ),
     "reuse": "events model units engine journal sources orders",
     "run": f"{PURE} transport engine journal background results orders client by_hand reuse",
     "preview": "model plan preflight journal resume reuse orders sources",
     "jobs": f"{PURE} transport engine journal background results orders nested preview run",
-    "batch": "errors events remote choosing background results orders jobs client",
-    "many": "errors plan remote choosing orders jobs batch",
+    "batch": "errors events urls choosing background results orders jobs client",
+    "many": "errors plan urls choosing orders jobs batch",
     "conformance": f"{PURE} client engine transport journal sources sandbox sandbox/*",
     "ui/*": (
-        "jobs bandwidth batch many choosing remote by_hand orders results credentials journal "
+        "jobs bandwidth batch many choosing urls by_hand orders results credentials journal "
         "providers answers events model plan sources errors units secrets sandbox ui/*"
     ),
     "__main__": (

@@ -18,7 +18,7 @@ import fsspec
 import pytest
 from worlds import PART, QUICK, World, random_bytes, world
 
-from chunkup_jupyter import remote
+from chunkup_jupyter import far, remote
 from chunkup_jupyter.choosing import choose
 from chunkup_jupyter.errors import InvalidUpload, NameNeeded, SourceChanged, SourceError
 from chunkup_jupyter.events import State
@@ -332,7 +332,7 @@ def test_the_query_and_the_login_are_found_nowhere(
 
 
 def test_what_a_library_says_loses_queries_and_logins() -> None:
-    said = remote._said(OSError(f"403, url='https://me:{CANARY}@host/a?sig={CANARY}&b=1', no"))
+    said = far._said(OSError(f"403, url='https://me:{CANARY}@host/a?sig={CANARY}&b=1', no"))
 
     assert said == "403, url='https://host/a', no"
 

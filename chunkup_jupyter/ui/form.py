@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .. import credentials, providers, remote, units
+from .. import credentials, providers, units, urls
 from ..journal import default_folder
 from ..model import Provider
 from . import grammar, options, words
@@ -224,7 +224,7 @@ def line_of(answers: Answers, picked: int = 0, *, asked: bool = False) -> tuple[
     missing += ["a destination"] * (not dest_of(answers))
     if missing:
         return "", f"choose {' and '.join(missing)}"
-    if any(remote.shown(one) != one for one in answers.sources):
+    if any(urls.shown(one) != one for one in answers.sources):
         return "", "the query of an address may be a password: no line shows it"
     beside = ""
     if picked:
@@ -257,8 +257,8 @@ def expand(text: str) -> list[dict[str, str]]:
     Raises:
         BadLine: there is no such file; the message is for the reader.
     """
-    text = remote.local(text.strip())
-    if remote.is_remote(text):
+    text = urls.local(text.strip())
+    if urls.is_remote(text):
         return [_found(text)]
     path = os.path.expanduser(text)
     said = words.shown(text, 80)
@@ -277,8 +277,8 @@ def expand(text: str) -> list[dict[str, str]]:
 
 
 def _found(path: str) -> dict[str, str]:
-    if remote.is_remote(path):
-        return {"path": path, "size": "", "shown": words.shown(remote.shown(path))}
+    if urls.is_remote(path):
+        return {"path": path, "size": "", "shown": words.shown(urls.shown(path))}
     size = ""
     with contextlib.suppress(OSError):
         size = units.size(os.stat(path).st_size)

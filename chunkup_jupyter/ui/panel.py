@@ -20,7 +20,7 @@ from typing import Any
 import anywidget
 import traitlets
 
-from .. import journal, remote, units
+from .. import journal, units, urls
 from ..batch import Batch, Item
 from ..errors import ChunkupError, CredentialsMissing
 from ..events import Event, Progress, State
@@ -169,7 +169,7 @@ class Panel(anywidget.AnyWidget):
         refused: list[tuple[str, str]] = []
         found: list[Any] = []
         for order in orders[:PLANNED]:
-            name = words.shown(remote.shown(order.source), 80)
+            name = words.shown(urls.shown(order.source), 80)
             try:
                 plan = plan_of(order)
             except ChunkupError as error:

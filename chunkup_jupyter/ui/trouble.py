@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from .. import errors, remote, units
+from .. import errors, units, urls
 from ..events import Progress
 from . import words
 
@@ -68,7 +68,7 @@ def screen(
         return words.marked(f"✗ {words.shown(error)}", sandbox)
     found = rows(error, job, prompt=prompt)
     if job is None and sources[0]:
-        named = ", ".join(map(remote.shown, sources[0]))  # a query may be a password
+        named = ", ".join(map(urls.shown, sources[0]))  # a query may be a password
         found[0] = ("What", f"{words.title(named, sources[1])} was not started")
     if bound:
         found.append(("Job", f"the job is in {' and '.join(bound)}; its .error is this error"))
