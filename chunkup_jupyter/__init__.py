@@ -14,9 +14,6 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from .bandwidth import set_bandwidth
-    from .batch import Batch, BatchResult
-    from .by_hand import Client, drive
     from .errors import (
         AlreadyUploading,
         AnswerLost,
@@ -45,16 +42,19 @@ if TYPE_CHECKING:
     from .events import Event, Progress, State
     from .jobs import Job, list_jobs, start, upload
     from .jobs import plan as dry_run
-    from .many import start_many, upload_many
+    from .jobs.batch import Batch, BatchResult
+    from .jobs.by_hand import Client, drive
+    from .jobs.many import start_many, upload_many
+    from .jobs.orders import open_sandbox
+    from .jobs.results import UploadResult
     from .model import FileInfo, Part, PartReceipt, Provider, Session
-    from .orders import open_sandbox
     from .plan import Plan
     from .providers.openai import AzureOpenAI, OpenAI
     from .providers.oss import OSS
     from .providers.twelvelabs import TwelveLabs
-    from .results import UploadResult
     from .secrets import Secret
     from .ui.panel import Panel
+    from .wire.bandwidth import set_bandwidth
 
 # Where each public name lives. Nothing is imported until it is asked for, and none of
 # them equals a module's name: importing the module would replace it.
@@ -66,18 +66,18 @@ _HOMES = {
         "SourceChanged SourceError SourceGone Unreachable UploadCancelled UploadInterrupted"
     ),
     "events": "Event Progress State",
-    "bandwidth": "set_bandwidth",
-    "batch": "Batch BatchResult",
-    "many": "start_many upload_many",
-    "by_hand": "Client drive",
+    "wire.bandwidth": "set_bandwidth",
+    "jobs.batch": "Batch BatchResult",
+    "jobs.many": "start_many upload_many",
+    "jobs.by_hand": "Client drive",
     "jobs": "Job dry_run list_jobs start upload",
     "model": "FileInfo Part PartReceipt Provider Session",
-    "orders": "open_sandbox",
+    "jobs.orders": "open_sandbox",
     "plan": "Plan",
     "providers.openai": "AzureOpenAI OpenAI",
     "providers.oss": "OSS",
     "providers.twelvelabs": "TwelveLabs",
-    "results": "UploadResult",
+    "jobs.results": "UploadResult",
     "secrets": "Secret",
     "ui.panel": "Panel",
 }

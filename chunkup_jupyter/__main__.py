@@ -71,8 +71,8 @@ def run() -> NoReturn:
 
 def _carry_out(line: Line) -> int:
     # Imported here, so that help and usage errors come at once.
+    from .jobs.results import UploadResult
     from .plan import Plan
-    from .results import UploadResult
     from .ui import running, several, trouble, verbs, words
     from .ui.bars import View, choose
 

@@ -28,7 +28,6 @@ from typing import Any, ClassVar
 
 from . import plan
 from .answers import clean
-from .client import HttpClient
 from .engine import Options, Upload
 from .errors import ChunkupError, SessionLost
 from .events import Completed, Event, PartDone, Progress, Restarted, State
@@ -38,6 +37,7 @@ from .sandbox import Sandbox
 from .sandbox.faults import COMMON, Fault, Faulty
 from .sources import open_source
 from .wire import MemoryClient, Patience, Request, Response
+from .wire.client import HttpClient
 
 
 class Crash(BaseException):

@@ -17,12 +17,12 @@ SENDS = "answers digests errors model plan secrets units wire"
 # What each file may import from the package. A folder's name stands for its loader
 # (``providers``), ``folder/*`` for the files in it.
 MAY_IMPORT = {
-    "sockets": "",
-    "fast": "sockets",
-    "bandwidth": "units",
     "wire": "",
-    "addresses": "wire",
-    "client": "wire addresses bandwidth fast sockets",
+    "wire/addresses": "wire",
+    "wire/bandwidth": "units",
+    "wire/sockets": "",
+    "wire/fast": "wire/sockets",
+    "wire/client": "wire wire/*",
     "errors": "",
     "digests": "",
     "signals": "",
@@ -51,52 +51,49 @@ MAY_IMPORT = {
     "sandbox/oss/*": "wire digests sandbox sandbox/oss/*",
     "sandbox/twelvelabs": "wire sandbox sandbox/twelvelabs/*",
     "sandbox/twelvelabs/*": "wire sandbox sandbox/twelvelabs/*",
-    "files": "model errors",
-    "streams": "model errors units files",
-    "urls": "",
-    "far": "errors urls",
-    "remote": "model errors files streams far urls",
-    "sources": "model errors digests files streams remote urls",
-    "choosing": "errors remote urls",
-    "media": "errors sources",
-    "jsonl": "errors sources units",
-    "preflight": "errors sources units media jsonl",
-    "lines": "errors",
-    "locks": "errors lines",
-    "ledger": "errors lines",
-    "records": "model events",
-    "journal": "model events errors records lines locks ledger",
+    "sources": "model errors digests sources/*",
+    "sources/urls": "",
+    "sources/files": "model errors",
+    "sources/streams": "model errors units sources/files",
+    "sources/far": "errors sources/urls",
+    "sources/remote": "model errors sources/*",
+    "sources/choosing": "errors sources/remote sources/urls",
+    "preflight": "errors sources units preflight/*",
+    "preflight/*": "errors sources units",
+    "journal": "model events errors journal/*",
+    "journal/lines": "errors",
+    "journal/*": "model events errors journal/lines",
     "transport": "model answers errors wire",
-    "pace": "",
-    "feed": "model digests sources",
-    "resume": "model plan errors events journal sources units",
-    "reports": "model",
-    "telling": "events units",
-    "engine": (
-        f"{PURE} bandwidth sources preflight journal transport pace feed resume reports telling"
+    "engine": f"{PURE} wire/bandwidth sources preflight journal transport engine/*",
+    "engine/*": "model plan digests errors events units sources journal",
+    "jobs/background": "",
+    "jobs/nested": "errors",
+    "jobs/results": "answers model units",
+    "jobs/by_hand": "model transport wire wire/client jobs/background",
+    "jobs/orders": (
+        "model plan errors secrets units wire/bandwidth transport engine engine/pace providers "
+        "credentials sources sources/urls journal sandbox sandbox/server"
     ),
-    "background": "",
-    "nested": "errors",
-    "results": "answers model units",
-    "by_hand": "model transport client wire background",
-    "orders": (
-        "model plan errors secrets units bandwidth engine providers credentials sources urls "
-        "journal pace transport sandbox sandbox/server"
+    "jobs/reuse": "model events units engine journal sources jobs/orders",
+    "jobs/preview": "model plan preflight journal engine/resume sources jobs/reuse jobs/orders",
+    "jobs/run": (
+        f"{PURE} wire/client transport engine journal jobs/background jobs/results jobs/orders "
+        "jobs/by_hand jobs/reuse"
     ),
-    "reuse": "events model units engine journal sources orders",
-    "run": f"{PURE} transport engine journal background results orders client by_hand reuse",
-    "preview": "model plan preflight journal resume reuse orders sources",
-    "jobs": f"{PURE} transport engine journal background results orders nested preview run",
-    "batch": "errors events urls choosing background results orders jobs client",
-    "many": "errors plan urls choosing orders jobs batch",
-    "conformance": f"{PURE} client engine transport journal sources sandbox sandbox/*",
+    "jobs": (
+        f"{PURE} transport engine journal jobs/background jobs/results jobs/orders jobs/nested "
+        "jobs/preview jobs/run"
+    ),
+    "jobs/batch": "errors events wire/client sources/urls sources/choosing jobs jobs/*",
+    "jobs/many": "errors plan sources/urls sources/choosing jobs jobs/*",
+    "conformance": f"{PURE} wire/client engine transport journal sources sandbox sandbox/*",
     "ui/*": (
-        "jobs bandwidth batch many choosing urls by_hand orders results credentials journal "
-        "providers answers events model plan sources errors units secrets sandbox ui/*"
+        "answers credentials errors events model plan secrets units wire/bandwidth journal "
+        "sources sources/choosing sources/urls providers jobs jobs/* sandbox ui/*"
     ),
     "__main__": (
-        "jobs orders results credentials journal providers events model plan sources errors "
-        "signals units sandbox sandbox/command ui/*"
+        "credentials errors events model plan signals units journal sources providers jobs "
+        "jobs/orders jobs/results sandbox sandbox/command ui/*"
     ),
 }
 
@@ -165,7 +162,7 @@ def test_only_the_client_and_its_other_transport_name_the_http_library():
             if isinstance(node, (ast.Import, ast.ImportFrom))
             for alias in node.names
         }
-        assert "httpx" not in named or name in ("client", "fast"), name
+        assert "httpx" not in named or name in ("wire/client", "wire/fast"), name
 
 
 @pytest.mark.parametrize("name", [name for name in MODULES if name.startswith("providers/")])

@@ -12,10 +12,9 @@ from peers import Peer
 from test_wire import OK, send
 
 import chunkup_jupyter
-from chunkup_jupyter import bandwidth
-from chunkup_jupyter.bandwidth import AHEAD, LOOK, Bandwidth
 from chunkup_jupyter.model import Body
-from chunkup_jupyter.wire import Patience, Request
+from chunkup_jupyter.wire import Patience, Request, bandwidth
+from chunkup_jupyter.wire.bandwidth import AHEAD, LOOK, Bandwidth
 
 
 class Clock:

@@ -16,9 +16,7 @@ import pytest
 from proxy import Rule
 from worlds import PART, QUICK, World, random_bytes, world
 
-from chunkup_jupyter import SomeFailed, State, background, start_many, upload_many
-from chunkup_jupyter.batch import Batch, Item
-from chunkup_jupyter.choosing import choose, is_many
+from chunkup_jupyter import SomeFailed, State, start_many, upload_many
 from chunkup_jupyter.errors import (
     InvalidUpload,
     ProviderError,
@@ -27,9 +25,11 @@ from chunkup_jupyter.errors import (
     UploadInterrupted,
 )
 from chunkup_jupyter.events import Completed, Event, Progress
-from chunkup_jupyter.jobs import Job
-from chunkup_jupyter.many import plan_many
-from chunkup_jupyter.results import UploadResult
+from chunkup_jupyter.jobs import Job, background
+from chunkup_jupyter.jobs.batch import Batch, Item
+from chunkup_jupyter.jobs.many import plan_many
+from chunkup_jupyter.jobs.results import UploadResult
+from chunkup_jupyter.sources.choosing import choose, is_many
 from chunkup_jupyter.ui import several
 
 
@@ -514,7 +514,7 @@ def test_a_pause_reaches_a_file_that_is_just_being_opened(
         made[0].pause()
         return Job(*args, **options)
 
-    monkeypatch.setattr("chunkup_jupyter.batch.Job", opening)
+    monkeypatch.setattr("chunkup_jupyter.jobs.batch.Job", opening)
     made.append(send(oss, ["one.bin"]))
     there.set()
 

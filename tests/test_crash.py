@@ -17,7 +17,7 @@ from proxy import Rule
 from worlds import PART, random_bytes, world
 
 from chunkup_jupyter import errors
-from chunkup_jupyter.lines import System
+from chunkup_jupyter.journal.lines import System
 
 pytestmark = pytest.mark.slow
 
@@ -52,7 +52,7 @@ def dying(name):
     setattr(os, name, call)
 
 if given["where"] == "journal":
-    from chunkup_jupyter.lines import System
+    from chunkup_jupyter.journal.lines import System
     for name in ("write", "fsync", "replace", "unlink", "sync_folder"):
         def wrap(name=name, original=getattr(System, name)):
             def call(self, *args):
@@ -189,7 +189,7 @@ class FullDisk(System):
 @pytest.mark.parametrize("room", [0, 900, 1200])
 def test_a_full_disk_costs_the_resume_and_not_the_upload(place, tmp_path, monkeypatch, room):
     FullDisk.room = room
-    monkeypatch.setattr("chunkup_jupyter.lines.System", FullDisk)
+    monkeypatch.setattr("chunkup_jupyter.journal.lines.System", FullDisk)
     data = random_bytes()
     path = tmp_path / "file.bin"
     path.write_bytes(data)

@@ -14,6 +14,7 @@ import pytest
 
 from chunkup_jupyter.conformance import Clock
 from chunkup_jupyter.engine import CONFIRMING, Options, Upload
+from chunkup_jupyter.engine.telling import Telling
 from chunkup_jupyter.errors import (
     AuthError,
     InsecureConnection,
@@ -48,7 +49,6 @@ from chunkup_jupyter.sandbox.oss import OSSSandbox
 from chunkup_jupyter.sandbox.twelvelabs import TwelveLabsSandbox
 from chunkup_jupyter.secrets import Secret
 from chunkup_jupyter.sources import open_source
-from chunkup_jupyter.telling import Telling
 from chunkup_jupyter.wire import (
     Dropped,
     MemoryClient,

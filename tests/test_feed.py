@@ -10,10 +10,10 @@ import threading
 import pytest
 
 from chunkup_jupyter import digests, model
-from chunkup_jupyter import feed as feeding
 from chunkup_jupyter.digests import of
 from chunkup_jupyter.engine import Options, Upload
-from chunkup_jupyter.feed import Feed, OrderedFeed
+from chunkup_jupyter.engine import feed as feeding
+from chunkup_jupyter.engine.feed import Feed, OrderedFeed
 from chunkup_jupyter.journal import Journal, Key, MemoryLines
 from chunkup_jupyter.model import FileInfo, Part
 from chunkup_jupyter.plan import part_at

@@ -23,13 +23,14 @@ from proxy import Rule
 from worlds import PART, SIZE, random_bytes, world
 
 import chunkup_jupyter.jobs as jobs
-from chunkup_jupyter import background, errors
-from chunkup_jupyter.by_hand import Client, drive
+from chunkup_jupyter import errors
 from chunkup_jupyter.events import State
+from chunkup_jupyter.jobs import background
+from chunkup_jupyter.jobs.by_hand import Client, drive
+from chunkup_jupyter.jobs.results import UploadResult
 from chunkup_jupyter.model import Body, FileInfo, Result
 from chunkup_jupyter.plan import parts
 from chunkup_jupyter.providers.oss import OSS
-from chunkup_jupyter.results import UploadResult
 from chunkup_jupyter.secrets import Secret
 
 TESTS = Path(__file__).parent

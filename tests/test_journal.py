@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from chunkup_jupyter import journal, lines, locks, records
+from chunkup_jupyter import journal
 from chunkup_jupyter.errors import AlreadyUploading, InvalidUpload
 from chunkup_jupyter.events import PartDone, Restarted, Started
 from chunkup_jupyter.journal import (
@@ -29,11 +29,14 @@ from chunkup_jupyter.journal import (
     Journal,
     Key,
     MemoryLines,
+    lines,
+    locks,
     open_journal,
+    records,
     unfinished,
 )
-from chunkup_jupyter.ledger import Entry, Ledger
-from chunkup_jupyter.lines import FileLines, System
+from chunkup_jupyter.journal.ledger import Entry, Ledger
+from chunkup_jupyter.journal.lines import FileLines, System
 from chunkup_jupyter.model import FileInfo, PartReceipt, Session
 
 KEY = Key("oss://bucket/film.mp4", "account", "path:/home/me/film.mp4")

@@ -46,9 +46,9 @@ from chunkup_jupyter.events import (
     Stopped,
     Warned,
 )
+from chunkup_jupyter.jobs.results import UploadResult
 from chunkup_jupyter.model import FileInfo, PartReceipt, Result, Session
 from chunkup_jupyter.plan import Plan, part_at
-from chunkup_jupyter.results import UploadResult
 from chunkup_jupyter.ui import bars, cards, live, trouble, words
 from chunkup_jupyter.ui.story import CELLS, Story
 

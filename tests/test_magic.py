@@ -18,10 +18,11 @@ from IPython.core.interactiveshell import InteractiveShell
 from traitlets.config import Config
 
 import chunkup_jupyter
-from chunkup_jupyter import jobs, orders
+from chunkup_jupyter import jobs
 from chunkup_jupyter.errors import IntegrityError, InvalidUpload, SomeFailed, UploadInterrupted
 from chunkup_jupyter.events import Event, PartRetried, PartSent, Progress
-from chunkup_jupyter.results import UploadResult
+from chunkup_jupyter.jobs import orders
+from chunkup_jupyter.jobs.results import UploadResult
 from chunkup_jupyter.sandbox import Store, load
 from chunkup_jupyter.sandbox.faults import Fault, Faulty, On
 from chunkup_jupyter.sandbox.server import serve

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 import chunkup_jupyter
-from chunkup_jupyter import nested
 from chunkup_jupyter.errors import InvalidUpload
+from chunkup_jupyter.jobs import nested
 
 
 def footprint(loop):

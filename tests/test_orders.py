@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from chunkup_jupyter.errors import CredentialsMissing, InvalidUpload, SourceError
-from chunkup_jupyter.orders import Order, destination, place, words_of
+from chunkup_jupyter.jobs.orders import Order, destination, place, words_of
 from chunkup_jupyter.providers.openai import OpenAI
 from chunkup_jupyter.providers.oss import OSS
 from chunkup_jupyter.ui.grammar import parse
@@ -126,7 +126,7 @@ LEFT = """
 import os, threading
 from chunkup_jupyter import start
 from chunkup_jupyter.journal import unfinished
-from chunkup_jupyter.orders import open_sandbox
+from chunkup_jupyter.jobs.orders import open_sandbox
 served = open_sandbox("oss")
 two, stopped = threading.Event(), threading.Event()
 def listen(event, progress):

@@ -7,7 +7,7 @@ import asyncio
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chunkup_jupyter.pace import MOST, START, Pace
+from chunkup_jupyter.engine.pace import MOST, START, Pace
 
 
 def climb(pace: Pace, rate_of, seconds: int, start: float = 0.0, moved: int = 0) -> int:

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from pretend import PretendJob
 
-from chunkup_jupyter import many
 from chunkup_jupyter.errors import Refused
 from chunkup_jupyter.events import (
     Completing,
@@ -25,6 +24,7 @@ from chunkup_jupyter.events import (
     Started,
     Stopped,
 )
+from chunkup_jupyter.jobs import many
 from chunkup_jupyter.ui import assets, cards, parts, widget
 from chunkup_jupyter.ui.parts import (
     DONE,

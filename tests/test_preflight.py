@@ -15,9 +15,8 @@ from typing import Any
 
 import pytest
 
-from chunkup_jupyter import jsonl, media
 from chunkup_jupyter.errors import InvalidUpload
-from chunkup_jupyter.preflight import Report, check
+from chunkup_jupyter.preflight import Report, check, jsonl, media
 from chunkup_jupyter.sources import Source, open_source
 
 EXAMPLE = {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Ho"}]}

@@ -18,11 +18,10 @@ import fsspec
 import pytest
 from worlds import PART, QUICK, World, random_bytes, world
 
-from chunkup_jupyter import far, remote
-from chunkup_jupyter.choosing import choose
 from chunkup_jupyter.errors import InvalidUpload, NameNeeded, SourceChanged, SourceError
 from chunkup_jupyter.events import State
-from chunkup_jupyter.sources import Source, confirm, open_source
+from chunkup_jupyter.sources import Source, confirm, far, open_source, remote
+from chunkup_jupyter.sources.choosing import choose
 
 CANARY = "canary-9f3c"
 BIG = 3 * remote.CHUNK + 12_345
@@ -176,7 +175,7 @@ def test_a_stream_beyond_its_bound_is_refused(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.ranges = False
-    monkeypatch.setattr("chunkup_jupyter.streams.SPOOL_QUOTA", 1 << 20)
+    monkeypatch.setattr("chunkup_jupyter.sources.streams.SPOOL_QUOTA", 1 << 20)
 
     with pytest.raises(InvalidUpload, match=r"film one\.mp4 .* more than the 1\.05 MB"):
         open_source(server.url)

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 from worlds import World, random_bytes, world
 
-from chunkup_jupyter import jobs, reuse
+from chunkup_jupyter import jobs
 from chunkup_jupyter.errors import InvalidUpload, Refused
 from chunkup_jupyter.events import State
+from chunkup_jupyter.jobs import reuse
 from chunkup_jupyter.journal import Entry, Ledger
 from chunkup_jupyter.providers.openai import OpenAI
 from chunkup_jupyter.ui import trouble

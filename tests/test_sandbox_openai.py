@@ -17,7 +17,6 @@ from hypothesis import strategies as st
 from openai.types import FileObject, Upload
 from openai.types.uploads import UploadPart
 
-from chunkup_jupyter.client import HttpClient
 from chunkup_jupyter.model import Body, FileInfo, Flow, Result, drive
 from chunkup_jupyter.plan import parts
 from chunkup_jupyter.providers.openai import AzureOpenAI, OpenAI
@@ -27,6 +26,7 @@ from chunkup_jupyter.sandbox.openai import OpenAISandbox
 from chunkup_jupyter.sandbox.server import serve
 from chunkup_jupyter.transport import Transport
 from chunkup_jupyter.wire import Headers, Request
+from chunkup_jupyter.wire.client import HttpClient
 
 DATA = bytes(range(256)) * 10
 VECTORS = Path(__file__).parent / "data" / "vectors.json"

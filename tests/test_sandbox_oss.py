@@ -22,7 +22,6 @@ import pytest
 from clock import Clock
 
 from chunkup_jupyter import digests
-from chunkup_jupyter.client import HttpClient
 from chunkup_jupyter.errors import AuthError, IntegrityError, Refused, SessionLost
 from chunkup_jupyter.model import Body, FileInfo, Part, PartReceipt, Session, drive
 from chunkup_jupyter.plan import parts
@@ -33,6 +32,7 @@ from chunkup_jupyter.sandbox.server import serve
 from chunkup_jupyter.secrets import Secret
 from chunkup_jupyter.transport import Transport
 from chunkup_jupyter.wire import Headers, Request
+from chunkup_jupyter.wire.client import HttpClient
 
 VECTORS = json.loads((Path(__file__).parent / "data" / "vectors.json").read_text("utf-8"))
 META = VECTORS["_meta"]

@@ -12,10 +12,10 @@ import pytest
 from peers import Authority, Peer, reply
 from test_wire import OK, Odd, send, slowly
 
-from chunkup_jupyter.client import HttpClient
 from chunkup_jupyter.model import Body
-from chunkup_jupyter.sockets import Network
 from chunkup_jupyter.wire import Dropped, Patience, Request
+from chunkup_jupyter.wire.client import HttpClient
+from chunkup_jupyter.wire.sockets import Network
 
 
 @pytest.fixture

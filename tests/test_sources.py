@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from chunkup_jupyter import digests, files, sources
+from chunkup_jupyter import digests, sources
 from chunkup_jupyter.errors import (
     InvalidUpload,
     NameNeeded,
@@ -34,6 +34,7 @@ from chunkup_jupyter.sources import (
     Source,
     crc64_of,
     digest_of,
+    files,
     open_source,
     spool,
 )

@@ -6,8 +6,8 @@ import asyncio
 
 import pytest
 
+from chunkup_jupyter.engine.telling import Hourglass, Telling
 from chunkup_jupyter.events import Stopped, Waiting
-from chunkup_jupyter.telling import Hourglass, Telling
 
 MIB = 1 << 20
 

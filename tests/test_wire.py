@@ -14,8 +14,6 @@ import psutil
 import pytest
 from peers import Authority, Peer, answering, reply
 
-from chunkup_jupyter import addresses
-from chunkup_jupyter.client import HttpClient
 from chunkup_jupyter.model import Body
 from chunkup_jupyter.wire import (
     BadAnswer,
@@ -27,7 +25,9 @@ from chunkup_jupyter.wire import (
     Stalled,
     Untrusted,
     WireError,
+    addresses,
 )
+from chunkup_jupyter.wire.client import HttpClient
 
 SHORT = Patience(connect=0.5, idle=0.4, answer=0.4)
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from IPython.core.error import UsageError
 
-from ..batch import BatchResult
 from ..errors import ChunkupError, UploadInterrupted
+from ..jobs.batch import BatchResult
 from ..plan import Plan
 from . import bars, cards, displays, grammar, running, several, trouble, verbs, words
 from .grammar import BadLine, HelpAsked, Line

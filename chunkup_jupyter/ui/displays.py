@@ -11,10 +11,10 @@ _PACKAGE = __package__.rpartition(".")[0]
 _KINDS = tuple(
     f"{_PACKAGE}.{name}"
     for name in (
-        "results.UploadResult",
+        "jobs.results.UploadResult",
         "jobs.Job",
-        "batch.Batch",
-        "batch.BatchResult",
+        "jobs.batch.Batch",
+        "jobs.batch.BatchResult",
         "plan.Plan",
         "events.Progress",
     )
@@ -51,10 +51,10 @@ def remember(shell: Any, value: Any) -> None:
 
 def html(value: Any) -> str:
     """Return one of our objects as HTML."""
-    from ..batch import Batch, BatchResult
     from ..jobs import Job
+    from ..jobs.batch import Batch, BatchResult
+    from ..jobs.results import UploadResult
     from ..plan import Plan
-    from ..results import UploadResult
     from . import cards, several
 
     match value:

@@ -17,9 +17,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from .. import credentials, providers, units, urls
+from .. import credentials, providers, units
 from ..journal import default_folder
 from ..model import Provider
+from ..sources import urls
 from . import grammar, options, words
 
 MOST = 200  # entries of a folder that are shown

@@ -20,13 +20,14 @@ from typing import Any
 import anywidget
 import traitlets
 
-from .. import journal, units, urls
-from ..batch import Batch, Item
+from .. import journal, units
 from ..errors import ChunkupError, CredentialsMissing
 from ..events import Event, Progress, State
 from ..jobs import Job, list_jobs, plan_of
-from ..many import orders_of
+from ..jobs.batch import Batch, Item
+from ..jobs.many import orders_of
 from ..secrets import Secret
+from ..sources import urls
 from . import assets, form, grammar, running, verbs, words
 from .form import Answers
 from .parts import ItemBoard, LiveView, answer_while_busy

@@ -15,11 +15,13 @@ from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from .. import batch, choosing, jobs, many, providers
-from ..bandwidth import set_bandwidth
+from .. import jobs, providers
 from ..errors import ChunkupError, CredentialsMissing, InvalidUpload, UploadInterrupted
+from ..jobs import batch, many
 from ..plan import Plan
 from ..secrets import Secret
+from ..sources import choosing
+from ..wire.bandwidth import set_bandwidth
 from .bars import View
 from .grammar import Line
 

@@ -17,10 +17,10 @@ from html import escape
 from typing import Any, TextIO
 
 from .. import units
-from ..batch import Batch, BatchResult, Item
 from ..errors import InvalidUpload
 from ..events import Event, Progress, State
-from ..results import UploadResult
+from ..jobs.batch import Batch, BatchResult, Item
+from ..jobs.results import UploadResult
 from . import cards, words
 from .bars import LOG_EVERY, Quiet, View, above, shows_widgets, total_bar
 from .cards import BRAND, FONT, INK, MUTED, SIZE, TRACK, WARN

@@ -6,8 +6,9 @@ import traceback
 from collections.abc import Sequence
 from typing import Any
 
-from .. import errors, units, urls
+from .. import errors, units
 from ..events import Progress
+from ..sources import urls
 from . import words
 
 _PASSING = (408, 409, 423, 425, 429)  # answers that say: not now

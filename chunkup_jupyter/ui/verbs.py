@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from .. import by_hand, jobs, journal, orders, providers, units
+from .. import jobs, journal, providers, units
 from ..errors import AlreadyUploading, ChunkupError, InvalidUpload
 from ..events import State
+from ..jobs import by_hand, orders
 from ..journal import Unfinished
 from ..model import Session
 from . import cards, grammar, options, parsers, words

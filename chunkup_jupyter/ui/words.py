@@ -9,8 +9,8 @@ from dataclasses import replace
 from .. import units
 from ..answers import clean
 from ..events import Meter, Progress, State
+from ..jobs.results import UploadResult
 from ..plan import Plan
-from ..results import UploadResult
 from .terminal import plain
 
 PHASES = ("Preparing", "Uploading", "Completing", "Processing", "Ready")

@@ -31,7 +31,8 @@ from chunkup_jupyter import open_sandbox
 
 CELL = """
 import hashlib, os, threading, time
-from chunkup_jupyter import background, start
+from chunkup_jupyter.jobs import background
+from chunkup_jupyter import start
 from chunkup_jupyter.ui.picker import Picker
 picker, state = Picker(), {}
 def memory():

@@ -69,7 +69,7 @@ def _ours(dest: str, *, fast: bool, verify: str = "auto", **fields: Any) -> Call
     def prepare(case: Case) -> Run:
         os.environ["CHUNKUP_FAST"] = "1" if fast else ""
         import chunkup_jupyter
-        from chunkup_jupyter import background, client, engine, jobs  # noqa: F401
+        from chunkup_jupyter.jobs import background
 
         background.loop()
         scheme = dest.partition(":")[0]

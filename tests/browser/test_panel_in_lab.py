@@ -27,7 +27,7 @@ picker
 """
 READ = """
 import asyncio, hashlib, time, threading
-from chunkup_jupyter import background
+from chunkup_jupyter.jobs import background
 state = {}
 async def pull(source):
     digest, began = hashlib.sha256(), time.monotonic()
