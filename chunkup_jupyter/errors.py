@@ -180,6 +180,10 @@ class SomeFailed(ChunkupError):
 class UploadInterrupted(ChunkupError, KeyboardInterrupt):
     """The upload was stopped and can be resumed by running the same line again."""
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in a cell: where it was waiting tells nobody anything."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 class UploadCancelled(ChunkupError):
     """The user cancelled the upload; nothing of it is kept."""

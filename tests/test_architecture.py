@@ -69,6 +69,7 @@ MAY_IMPORT = {
     "jobs/background": "",
     "jobs/nested": "errors",
     "jobs/results": "answers model units",
+    "jobs/waiting": "errors jobs/background",
     "jobs/by_hand": "model transport wire wire/client jobs/background",
     "jobs/orders": (
         "model plan errors secrets units wire/bandwidth transport engine engine/pace providers "
@@ -82,7 +83,7 @@ MAY_IMPORT = {
     ),
     "jobs": (
         f"{PURE} transport engine journal jobs/background jobs/results jobs/orders jobs/nested "
-        "jobs/preview jobs/run"
+        "jobs/preview jobs/run jobs/waiting"
     ),
     "jobs/batch": "errors events wire/client sources/urls sources/choosing jobs jobs/*",
     "jobs/many": "errors plan sources/urls sources/choosing jobs jobs/*",

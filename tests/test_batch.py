@@ -30,6 +30,7 @@ from chunkup_jupyter.jobs.batch import Batch, Item
 from chunkup_jupyter.jobs.many import plan_many
 from chunkup_jupyter.jobs.results import UploadResult
 from chunkup_jupyter.sources.choosing import choose, is_many
+from chunkup_jupyter.sources.files import MemorySource
 from chunkup_jupyter.ui import several
 
 
@@ -442,13 +443,13 @@ def test_an_interrupt_stops_them_and_says_how_to_go_on(
     stuck: Batch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asyncio.run(asyncio.wait_for(begun(stuck), 20))
-    wait = stuck._done.result
+    wait = stuck._done.exception
 
     def once(timeout: float | None = None) -> None:
-        monkeypatch.setattr(stuck._done, "result", wait)
+        monkeypatch.setattr(stuck._done, "exception", wait)
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(stuck._done, "result", once)
+    monkeypatch.setattr(stuck._done, "exception", once)
 
     with pytest.raises(UploadInterrupted, match=r"0 of 3 files arrived. To go on: %chunkup"):
         stuck.result()
@@ -464,12 +465,50 @@ def test_a_second_interrupt_ends_only_the_waiting(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patched:
-        patched.setattr(stuck._done, "result", impatient)
+        patched.setattr(stuck._done, "exception", impatient)
         with pytest.raises(UploadInterrupted, match="To go on: %chunkup"):
             stuck.result()
 
     assert stuck.settle(5)
     assert stuck.state is State.STOPPED
+
+
+def test_an_awaited_one_that_is_cancelled_stops_and_says_how_to_go_on(stuck: Batch) -> None:
+    async def story() -> None:
+        await begun(stuck)
+        waiting = asyncio.ensure_future(stuck)
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError) as caught:
+            await waiting
+        assert "To go on: %chunkup" in "".join(caught.value.__notes__)
+
+    asyncio.run(asyncio.wait_for(story(), 20))
+
+    assert stuck.settle(5)
+    assert stuck.state is State.STOPPED
+
+
+class FromThePage(MemorySource):
+    """Bytes that come through the thread that must not wait for them."""
+
+    def refuses_to_wait(self, *, awaiting: bool) -> str:
+        return "waiting here would never end"
+
+
+def test_waiting_for_what_comes_through_the_waiting_thread_is_refused(oss: World) -> None:
+    oss.strike(Rule("stall", method="PUT", path="partNumber=2", times=0))
+    batch = send(oss, [FromThePage(random_bytes(seed=n), f"{n}.bin") for n in range(2)])
+
+    with pytest.raises(InvalidUpload, match="would never end"):
+        batch.result()
+    with pytest.raises(InvalidUpload, match="would never end"):
+        asyncio.run(batch._wait())
+    assert not batch.done()
+
+    batch.cancel()
+    assert batch.settle(5)
+    batch.result()  # there is nothing left to wait for
 
 
 def test_a_pause_holds_all_of_them(tmp_path: Path, oss: World) -> None:

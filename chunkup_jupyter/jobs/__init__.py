@@ -7,7 +7,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
@@ -26,11 +26,11 @@ from .orders import Order, open_for, place
 from .preview import preview
 from .results import UploadResult
 from .run import Run
+from .waiting import Waited
 
 _jobs: dict[int, Job] = {}
 _numbers = itertools.count(1)
 _KEPT = 100  # ended jobs that are remembered
-_BEAT = 0.25  # seconds
 
 
 def start(
@@ -155,7 +155,7 @@ def list_jobs() -> list[Job]:
     return [_jobs[number] for number in sorted(_jobs)]
 
 
-class Job:
+class Job(Waited[UploadResult]):
     """One upload in the background. Every method may be called from any thread.
 
     Await it, or call ``result()``; both stop the upload, resumably, when interrupted.
@@ -257,78 +257,18 @@ class Job:
 
     # waiting for it
 
-    def done(self) -> bool:
-        """Say whether it has ended, one way or another."""
-        return self._run.done.done()
+    def interrupted(self) -> UploadInterrupted:
+        """Return the error that an interrupt ends with."""
+        return self._run.interrupted()
 
-    def result(self, timeout: float | None = None) -> UploadResult:
-        """Wait and return the result.
+    def _future(self) -> Future[UploadResult]:
+        return self._run.done
 
-        Raises what ended the upload; ``TimeoutError`` after ``timeout`` seconds (the
-        upload goes on); ``UploadInterrupted`` when interrupted, having stopped it.
-        """
-        if background.on_loop() and not self._run.done.done():
-            raise RuntimeError("waiting for a job on the background thread would never end")
-        self._refuse_to_wait(awaiting=False)
-        deadline = None if timeout is None else time.monotonic() + timeout
-        try:
-            # A heartbeat here, too: an interrupt that reaches another thread, and any on
-            # Windows, is heard only by one who is not asleep for good.
-            while not self.settle(_BEAT if deadline is None else min(_BEAT, _left(deadline))):
-                if deadline is not None and not _left(deadline):
-                    raise TimeoutError(f"{self.name} is still on its way; it goes on")
-            return self._run.done.result()
-        except UploadInterrupted:
-            raise
-        except KeyboardInterrupt:
-            self._halt()
-            raise self._run.interrupted() from None
-
-    def __await__(self) -> Generator[Any, None, UploadResult]:
-        return self._wait().__await__()
-
-    def _refuse_to_wait(self, *, awaiting: bool) -> None:
-        """Raise when the bytes come through the thread that is about to wait for them."""
-        refuses = getattr(self._run.upload.source, "refuses_to_wait", None)
-        here = threading.current_thread() is threading.main_thread()
-        if refuses is None or not here or self.state.ended:
-            return
-        if reason := refuses(awaiting=awaiting):
-            raise InvalidUpload(reason)
-
-    async def _wait(self) -> UploadResult:
-        self._refuse_to_wait(awaiting=True)
-        try:
-            # A heartbeat: a kernel's interrupt wakes a sleeping cell, not one that
-            # awaits another thread's future (measured: seconds late).
-            while not self._run.done.done():  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
-        except asyncio.CancelledError:
-            self.stop()
-            raise
+    def _outcome(self) -> UploadResult:
         return self._run.done.result()
 
-    def _halt(self) -> None:
-        """Stop, and wait for it a little; a second interrupt only ends the waiting."""
-        try:
-            self.stop()
-            self.settle(2.0)
-        except KeyboardInterrupt:
-            self.stop()
-
-    async def ended(self) -> None:
-        """Wait for the end, whatever it is; stops nothing when cancelled."""
-        loop, over = asyncio.get_running_loop(), asyncio.Event()
-        self._run.done.add_done_callback(lambda _: loop.call_soon_threadsafe(over.set))
-        await over.wait()
-
-    def settle(self, timeout: float) -> bool:
-        """Wait up to ``timeout`` seconds for the end, whatever it is; say whether it came."""
-        try:
-            self._run.done.exception(timeout)
-        except TimeoutError:
-            return False
-        return True
+    def _coming(self) -> Iterable[Any]:
+        return () if self.state.ended else (self._run.upload.source,)
 
     # steering it
 
@@ -391,10 +331,6 @@ class Job:
 
     def _measure(self, event: Event, progress: Progress) -> None:
         self.meter.feed(time.monotonic(), progress.sent - progress.reused)
-
-
-def _left(deadline: float) -> float:
-    return max(0.0, deadline - time.monotonic())
 
 
 def _remember(job: Job) -> None:

@@ -8,7 +8,7 @@ import shlex
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 from typing import Any, NoReturn, overload
@@ -21,6 +21,7 @@ from ..wire.client import HttpClient
 from . import Job, background
 from .orders import Order, words_of
 from .results import UploadResult
+from .waiting import Waited
 
 FILES = 2  # on their way at once; each has its parts in parallel already
 
@@ -118,7 +119,7 @@ class Item:
         self._progress = Progress(total=self.size).after(Waiting("it waits for its turn"))
 
 
-class Batch:
+class Batch(Waited["BatchResult"]):
     """Several uploads in the background. Every method may be called from any thread.
 
     ``items`` are the files in order. Await it, or call ``result()``; both stop the
@@ -234,58 +235,20 @@ class Batch:
 
     # waiting for it
 
-    def done(self) -> bool:
-        """Say whether every file has ended, one way or another."""
-        return self._done.done()
-
-    def result(self, timeout: float | None = None) -> BatchResult:
-        """Wait and return all results and errors, in order; a failure raises nothing.
-
-        Raises ``TimeoutError`` after ``timeout`` seconds (the uploads go on), and
-        ``UploadInterrupted`` when interrupted, having stopped them.
-        """
-        if background.on_loop() and not self.done():
-            raise RuntimeError("waiting for uploads on the background thread would never end")
-        try:
-            self._done.result(timeout)
-        except KeyboardInterrupt:
-            self._halt()
-            raise self.interrupted() from None
-        return self._results()
-
-    def __await__(self) -> Generator[Any, None, BatchResult]:
-        return self._wait().__await__()
-
-    async def _wait(self) -> BatchResult:
-        try:
-            while not self.done():  # noqa: ASYNC110  an interrupt wakes only what sleeps
-                await asyncio.sleep(0.05)
-        except asyncio.CancelledError:
-            self.stop()
-            raise
-        return self._results()
-
-    def settle(self, timeout: float) -> bool:
-        """Wait up to ``timeout`` seconds for the end; say whether it came."""
-        try:
-            self._done.result(timeout)
-        except TimeoutError:
-            return False
-        return True
-
-    def _halt(self) -> None:
-        """Stop, and wait for it a little; a second interrupt only ends the waiting."""
-        try:
-            self.stop()
-            self.settle(2.0)
-        except KeyboardInterrupt:
-            self.stop()
-
     def interrupted(self) -> UploadInterrupted:
         """Return the error that an interrupt ends with."""
         there = sum(1 for item in self.items if item.state is State.COMPLETED)
         text = f"stopped: {there} of {self.name} arrived"
         return UploadInterrupted(f"{text}. To go on: %chunkup {self.line}" if self.line else text)
+
+    def _future(self) -> Future[None]:
+        return self._done
+
+    def _outcome(self) -> BatchResult:
+        return self._results()
+
+    def _coming(self) -> Iterable[Any]:
+        return [item.order.source for item in self.items if not item.state.ended]
 
     # steering it
 
