@@ -335,10 +335,22 @@ def test_the_plan_has_parts_size_and_memory(page: Page) -> None:
 def test_the_plan_of_several_files_has_one_row_each_and_their_sum(page: Page) -> None:
     rows = page.ask("plan", form=openai("train.jsonl", "valid.jsonl", "none.jsonl"))["plan"]
 
-    files = [row for row in rows if row[0] != "Warning"]
+    facts = dict(rows)
+    files = [row for row in rows if row[0] not in ("Warning", "Memory", "Session", "Checked")]
     assert [row[0] for row in files] == ["Together", "Refused", "train.jsonl", "valid.jsonl"]
     assert files[0][1].startswith("2 files")
     assert files[1][1] == "none.jsonl: there is no file none.jsonl"
+    assert "2 files at once" in facts["Memory"]
+    assert "open for 1 h" in facts["Session"]
+    assert "8 GiB" in facts["Checked"] or "8 GB" in facts["Checked"]
+
+
+def test_what_runs_in_the_panel_says_what_culling_does(page: Page) -> None:
+    page.ask("start", form=openai("train.jsonl"))
+
+    (row,) = until(lambda: page.panel.view._boards)
+    assert "culled" in row.hint
+    assert "resume" in row.hint
 
 
 def test_one_click_brings_two_files_to_their_ids(page: Page) -> None:

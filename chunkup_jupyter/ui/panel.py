@@ -26,6 +26,7 @@ from ..events import Event, Progress, State
 from ..jobs import Job, list_jobs, plan_of
 from ..jobs.batch import Batch, Item
 from ..jobs.many import orders_of
+from ..plan import Plan
 from ..secrets import Secret
 from ..sources import urls
 from . import assets, form, grammar, running, verbs, words
@@ -195,7 +196,13 @@ class Panel(anywidget.AnyWidget):
             text = f"{known} · {units.size(total)} · {_estimate(total, rate)}"
             warnings = dict.fromkeys(w for plan in found for w in plan.warnings)
             warned = [("Warning", words.shown(one)) for one in warnings]
-            rows = [("Together", text), *refused, *warned, *rows]
+            rows = [
+                ("Together", text),
+                *_in_common(found, line.files, rate),
+                *refused,
+                *warned,
+                *rows,
+            ]
         return {"plan": rows}
 
     def _start(self, content: Mapping[str, Any], _: Secret | None) -> dict[str, Any]:
@@ -358,6 +365,7 @@ class Row(ItemBoard):
     def __init__(self, ended: Callable[[Any], None], item: Item | None = None) -> None:
         super().__init__(item)
         self._ended = ended
+        self.hint = words.HINT_IN_PANEL
 
     def __call__(self, event: Event, progress: Progress) -> None:
         super().__call__(event, progress)
@@ -412,6 +420,21 @@ def _how_to_go_on(one: journal.Unfinished) -> str:
     if str(one.source.get("fingerprint", "")).startswith("browser:"):
         return "to go on, send the same file of your computer there again"
     return "to go on, run what began it again"
+
+
+def _in_common(plans: Sequence[Plan], files: int, rate: float) -> list[tuple[str, str]]:
+    """Return what holds for all files, and what the largest needs."""
+    if not plans:
+        return []
+    largest = max(plans, key=lambda plan: plan.file.size)
+    facts = dict(words.plan_rows(largest, rate))
+    memory = min(files, len(plans)) * max(plan.memory for plan in plans)
+    rows = [("Memory", f"about {units.size(memory)} at most, {files} files at once")]
+    if "Session" in facts:
+        rows.append(("Session", f"of the largest: {facts['Session']}"))
+    if "Checked" in facts:
+        rows.append(("Checked", facts["Checked"]))
+    return rows
 
 
 def _estimate(size: int, rate: float) -> str:

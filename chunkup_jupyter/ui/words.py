@@ -104,6 +104,11 @@ def again(waiting: Mapping[int, str]) -> str:
     return f"{len(waiting):,} parts wait to be sent again; part {number:,}: {shown(reason, 200)}"
 
 
+HINT_IN_PANEL = (
+    "runs in the background; when the kernel is restarted or culled, a new panel offers to resume"
+)
+
+
 def hint(*, detached: bool) -> str:
     """Return what somebody who watches should know when there is nothing else to say."""
     if detached:
