@@ -108,13 +108,22 @@ class Notebook:
         self.page, self.lab, self.name = page, lab, name
 
     def ready(self) -> None:
-        """Wait until the kernel is idle."""
+        """Wait until the kernel is idle, and heard: a first message may go unanswered."""
         self.page.wait_for_function(
             """() => { const w = window.jupyterapp?.shell.currentWidget;
             return w?.context?.isReady && w.sessionContext?.session?.kernel?.status === 'idle'
                 && w.content?.widgets?.length > 0; }""",
             timeout=60_000,
         )
+        heard = self.page.evaluate(
+            """async () => { const late = () => new Promise(r => setTimeout(r, 5000));
+            const k = window.jupyterapp.shell.currentWidget.sessionContext.session.kernel;
+            for (let tries = 0; tries < 12; tries++) {
+              const answer = k.requestExecute({code: '', silent: true}).done.then(() => true);
+              if (await Promise.race([answer, late()])) return true;
+            } return false; }"""
+        )
+        assert heard, f"{self.name}: the kernel is idle and answers nothing"
 
     def run(self, index: int, *, wait: bool = True) -> None:
         """Run a cell; ``wait`` for its end."""
