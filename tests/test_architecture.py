@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import inspect
+import re
 from pathlib import Path
 
 import pytest
@@ -181,6 +183,23 @@ def test_a_provider_only_computes(name):
     }
 
     assert not named & {"asyncio", "anyio", "time", "os", "pathlib", "socket", "threading", "io"}
+
+
+@pytest.mark.parametrize("name", [n for n in chunkup_jupyter.__all__ if n != "__version__"])
+def test_every_public_name_says_what_it_is(name):
+    """``help()`` is the reference: a text of its own for each name and all that it offers."""
+    named = getattr(chunkup_jupyter, name)
+    assert inspect.getdoc(named) not in (None, inspect.getdoc(type(named)))
+    for each, value in vars(named).items() if inspect.isclass(named) else ():
+        if not each.startswith("_") and (callable(value) or isinstance(value, property)):
+            assert inspect.getdoc(getattr(named, each)), f"{name}.{each}"
+
+
+@pytest.mark.parametrize("name", ["OpenAI", "AzureOpenAI", "OSS", "TwelveLabs"])
+def test_a_provider_says_where_its_limits_stand(name):
+    text = inspect.getdoc(getattr(chunkup_jupyter, name))
+    assert re.search(r"read 20\d\d-\d\d", text)
+    assert "Raises" in text
 
 
 def test_no_public_name_is_a_module_and_each_can_be_had():

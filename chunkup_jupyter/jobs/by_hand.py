@@ -18,7 +18,9 @@ T = TypeVar("T")
 class Client:
     """A blocking client, to drive flows by hand: ``client(request)`` is the response.
 
-    A context manager; ``close`` ends its connections.
+    A context manager; ``close`` ends its connections. ``ca_bundle`` is a file of
+    certificates to trust. Raises a ``WireError`` when no answer came, and nothing for
+    one that says no.
     """
 
     def __init__(self, *, ca_bundle: str | None = None) -> None:
@@ -43,7 +45,9 @@ def drive(flow: Flow[T], client: Callable[[Request], Response] | None = None) ->
     """Run one verb's flow to its end and return its value; nothing is retried.
 
     ``client`` is any function from request to response: a ``Client``, a sandbox's
-    ``handle``, your own. Without one a ``Client`` is made for this call.
+    ``handle``, your own. Without one a ``Client`` is made for this call. Raises what
+    the flow makes of the answers (``ProviderError``, ``IntegrityError``) and what the
+    client raises.
     """
     if client is not None:
         return drive_flow(flow, client)

@@ -50,7 +50,8 @@ class OpenAI(Uploads):
 
     ``expires_after`` is how long the file is kept, in seconds or as "7d"; None keeps it.
     ``base_url`` ends where the API's paths begin, usually in ``/v1``. ``rules`` hold the
-    documented limits: 8 GB a file, 64 MB a part, one hour a session.
+    limits: 8 GB a file, 64 MB a part, one hour a session ("Create upload" and "Add upload
+    part", OpenAI API reference, read 2026-08).
 
     Raises ``InvalidUpload`` for settings that cannot be sent, ``InsecureConnection`` for
     plain http to anything but this machine.
@@ -115,7 +116,8 @@ class AzureOpenAI(Uploads):
     """Files at an Azure OpenAI resource, by key or by Entra token: ``azure-openai:PURPOSE``.
 
     ``endpoint`` is the resource's address, ``https://NAME.openai.azure.com``. Otherwise as
-    ``OpenAI``, but for 9 GB a file and two hours a session.
+    ``OpenAI``, but for 9 GB a file and two hours a session (Azure OpenAI REST reference,
+    read 2026-11).
 
     Raises ``InvalidUpload`` for settings that cannot be sent, ``InsecureConnection`` for
     plain http to anything but this machine.

@@ -16,7 +16,9 @@ class OSS(Uploads):
     ``region`` is the plain id (``cn-hangzhou``); signature version 4 cannot do without.
     ``endpoint`` is a host or URL, or one of ``internal``, ``dualstack``, ``accelerate``,
     ``accelerate-overseas``. ``now`` is the clock in Unix seconds; ``skew`` is what it is
-    wrong by, learnt from the server's ``Date``.
+    wrong by, learnt from the server's ``Date``. ``rules`` hold the limits: 10,000 parts of
+    100 KiB (the last may be smaller) to 5 GiB ("Multipart upload and resumable upload",
+    OSS developer guide, read 2026-11).
 
     Raises ``InvalidUpload`` for what cannot be an address, ``InsecureConnection`` for
     plain http to anything but this machine.

@@ -17,7 +17,9 @@ class TwelveLabs(Uploads):
     """An account at TwelveLabs: ``twelvelabs:TYPE``.
 
     ``type`` says what the file is: video, audio or image. The server decides how large
-    parts are and keeps a session open for 24 hours; ``meta`` is kept with the asset.
+    parts are and keeps a session open for 24 hours (OpenAPI description); how
+    large a file may be its pages do not agree on: 4 GiB there, 10 GB in SDK 1.3.6 (both
+    read 2026-11). ``meta`` is kept with the asset.
 
     Raises ``InvalidUpload`` for settings that cannot be sent, ``InsecureConnection`` for
     plain http to anything but this machine.
