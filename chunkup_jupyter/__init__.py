@@ -8,6 +8,8 @@ In a cell, ``%load_ext chunkup_jupyter`` and then ``%chunkup FILE DEST``; in Pyt
 
 from __future__ import annotations
 
+import sys
+from functools import cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +99,18 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(import_module(f".{_HOME[name]}", __name__), _SPELLED.get(name, name))
     globals()[name] = value
+    _teach()
     return value
+
+
+@cache
+def _teach() -> None:
+    """Let a notebook display our objects as they are meant, without the magic, too."""
+    shells: Any = sys.modules.get("IPython")
+    if shells is not None and (shell := shells.get_ipython()) is not None:
+        from .ui import displays
+
+        displays.add(shell)
 
 
 def __dir__() -> list[str]:

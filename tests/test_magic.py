@@ -134,6 +134,25 @@ def test_loading_imports_nothing_that_only_an_upload_needs() -> None:
     assert not others & set("httpx ssl anywidget ipywidgets tqdm asyncio fastcrc".split())
 
 
+def test_what_python_returns_displays_itself_without_the_extension(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text("{}")
+    code = (
+        "from IPython.core.interactiveshell import InteractiveShell\n"
+        "shell = InteractiveShell.instance()\n"
+        "import chunkup_jupyter\n"
+        "from chunkup_jupyter import dry_run\n"
+        "plan = dry_run('train.jsonl', 'openai:user_data', sandbox=True)\n"
+        "print(shell.display_formatter.format(plan)[0]['text/html'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True, text=True, check=True, timeout=60, cwd=tmp_path,
+    )  # fmt: skip
+
+    assert "<table" in done.stdout
+    assert "train.jsonl" in done.stdout
+
+
 def test_help_is_the_same_everywhere(shell: Any, capsys: pytest.CaptureFixture[str]) -> None:
     run(shell, "%chunkup --help")
     printed = capsys.readouterr().out.strip()
