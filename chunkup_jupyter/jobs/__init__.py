@@ -128,8 +128,9 @@ def plan(source: Any, dest: str | Provider, **options: Any) -> Plan:
     """Return what ``start`` with the same arguments would do.
 
     The file is looked at as ``check`` would; the provider is sent no request, a source
-    that is elsewhere is only asked for its size. Raises what ``start`` raises before a
-    request, whatever is wrong with the content among it.
+    that is elsewhere is only asked for its size (one that does not say it, or offers no
+    ranges, is read). Raises what ``start`` raises before a request, whatever is wrong with
+    the content among it.
     """
     options.pop("listeners", None)
     return plan_of(place(source, dest, **options))

@@ -153,7 +153,7 @@ export function chooser(state, ask, act, changed) {
   const urlRow = el("div", "cu-row");
   url.setAttribute("aria-label", "Remote address");
   urlRow.append(url, button("Add", () => take(url)));
-  const how = "Read in pieces by this kernel and passed on; nothing is stored";
+  const how = "Read in pieces by this kernel and passed on; kept here first only where a server offers no ranges";
   panes.remote.pane.append(urlRow, el("div", "cu-dim", how));
   onEnter(url, () => take(url));
 
