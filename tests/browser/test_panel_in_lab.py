@@ -111,6 +111,15 @@ def test_after_a_reload_the_same_file_goes_on(page: Any, server: Lab) -> None:
     assert notebook.value("state['digest']") == hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+# What does not fit where a panel is 500 pixels wide.
+TOO_WIDE = """view => {
+  const root = document.querySelector(view);
+  root.style.width = '500px';
+  return [root, ...root.querySelectorAll('.cu-card, .cu-row, button')]
+    .filter(one => one.offsetParent && one.scrollWidth > one.clientWidth + 1)
+    .map(one => `${one.tagName} ${one.className}: ${one.scrollWidth} in ${one.clientWidth}`);
+}"""
+
 CANARY = "sk-canary-5d41402abc4b2a76b9719d91"
 
 
@@ -132,6 +141,10 @@ def test_the_panel_goes_from_click_to_id_and_a_key_leaves_no_trace(page: Any, se
     panel.get_by_text("%chunkup train.jsonl openai:fine-tune --ask-key -b").wait_for()
     panel.get_by_label("Try it in the sandbox").check()
     panel.get_by_text("%chunkup train.jsonl openai:fine-tune --sandbox -b").wait_for()
+    panel.get_by_role("button", name="Copy the line").click()
+    panel.get_by_text("Copied").wait_for()
+    line = page.evaluate("() => navigator.clipboard.readText()")
+    panel.get_by_text("Copied").wait_for(state="detached")
     panel.get_by_role("button", name="Plan").click()
     panel.get_by_role("row", name="Memory").wait_for()
     panel.get_by_role("button", name="Upload 1 file").click()
@@ -140,6 +153,7 @@ def test_the_panel_goes_from_click_to_id_and_a_key_leaves_no_trace(page: Any, se
     wide = picture_of(panel, "panel-wide")
     page.set_viewport_size({"width": 640, "height": 1000})
     narrow = picture_of(panel, "panel-narrow")
+    too_wide = page.evaluate(TOO_WIDE, VIEW)
     copied = page.evaluate("() => navigator.clipboard.readText()")
     state = page.evaluate(
         """async () => { const w = window.jupyterapp.shell.currentWidget; const m =
@@ -148,7 +162,9 @@ def test_the_panel_goes_from_click_to_id_and_a_key_leaves_no_trace(page: Any, se
     saved = json.dumps(notebook.save())
 
     assert copied == notebook.value("panel.jobs[0].result(0).id")
+    assert line == "%chunkup train.jsonl openai:fine-tune --sandbox -b"
     assert wide != narrow
+    assert too_wide == []
     assert CANARY not in state
     assert CANARY not in saved
     assert CANARY not in notebook.value("repr([w.get_state() for w in (panel, panel.view)])")

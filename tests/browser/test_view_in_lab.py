@@ -86,6 +86,12 @@ def test_hovering_and_the_keyboard_tell_about_a_part(page: Any, server: Lab) -> 
     canvas.focus()
     page.keyboard.press("ArrowRight")
 
+    details = page.get_by_role("button", name="Details").last
+    shown = details.get_attribute("aria-expanded"), canvas.is_visible()
+    details.click()
+    after = details.get_attribute("aria-expanded"), canvas.is_visible()
+
+    assert {shown, after} == {("true", True), ("false", False)}
     assert first.startswith("Part 1 of 16: ")
     assert "bytes 0 to 1,048,575" in first
     assert tip.inner_text().startswith("Part 2 of 16: ")
