@@ -629,6 +629,31 @@ KERNEL_CELLS = [
     "threading.Timer(.3, os.kill, (os.getpid(), signal.SIGINT)).start()\n"
     "slow = %chunkup slow.bin oss://bucket/slow --progress none",
     "print(slow.state.value, time.monotonic() - started < 3)",
+    "import asyncio, httpx, chunkup_jupyter\n"
+    "served, loop, asked = chunkup_jupyter.open_sandbox('openai'), asyncio.get_running_loop(), []\n"
+    "async def note(request):\n"
+    "    asked.append((request.method, asyncio.get_running_loop() is loop))\n"
+    "client = httpx.AsyncClient(event_hooks={'request': [note]})\n"
+    "before = await client.get(served.base_url)\n"
+    "print(asked)",
+    "asked.clear()\n"
+    "nested = chunkup_jupyter.upload('big.bin', 'openai:user_data', part_size=1 << 20,\n"
+    "                                sandbox=True, nested=True, client=client)\n"
+    "print(b''.join(served.download(nested.id)) == b'x' * (3 << 20), nested.parts)\n"
+    "print(len(asked) > 3, all(mine for _, mine in asked), {method for method, _ in asked})",
+    "asked.clear()\n"
+    "after = await client.get(served.base_url)\n"
+    "await client.aclose()\n"
+    "print(asked, after.status_code == before.status_code)",
+    "%chunkup train.jsonl openai:fine-tune",
+    "import _asyncio\n"
+    "print(asyncio.Task is _asyncio.Task, hasattr(asyncio, '_nest_patched'))\n"
+    "sleeping = asyncio.sleep(0)\n"
+    "try:\n"
+    "    asyncio.run(sleeping)\n"
+    "except RuntimeError as error:\n"
+    "    print(error)\n"
+    "sleeping.close()",
 ]
 
 
@@ -716,6 +741,24 @@ class TestInAKernel:
         assert error.ename == "UploadInterrupted"
         assert len(error.traceback) == 1
         assert outputs(notebook, 14)[0].text == "stopped True\n"
+
+    def test_a_client_of_the_kernels_loop_uploads_nested(self, notebook: list[Any]) -> None:
+        """It is the user's: made in a cell, used before, in and after the upload."""
+        before, inside, after = (outputs(notebook, cell) for cell in (15, 16, 17))
+        assert [one.text for one in before] == ["[('GET', True)]\n"]
+        assert [one.text for one in inside if one.output_type == "stream"] == [
+            "True 3\nTrue True {'POST'}\n"
+        ]
+        assert [one.text for one in after] == ["[('GET', True)] True\n"]
+
+    def test_a_nested_upload_leaves_the_kernel_as_it_was(self, notebook: list[Any]) -> None:
+        (output,) = outputs(notebook, 18)
+        assert output.data["text/plain"].startswith("[sandbox] ✓ train.jsonl")
+        (output,) = outputs(notebook, 19)
+        assert output.text.splitlines() == [
+            "True False",
+            "asyncio.run() cannot be called from a running event loop",
+        ]
 
 
 def test_importing_brings_nothing_along() -> None:
