@@ -13,6 +13,8 @@ import pytest
 import chunkup_jupyter
 from chunkup_jupyter.errors import InvalidUpload
 from chunkup_jupyter.jobs import nested
+from chunkup_jupyter.model import FileInfo
+from chunkup_jupyter.sources import Source
 
 
 def footprint(loop):
@@ -123,6 +125,62 @@ def test_a_client_bound_to_the_running_loop_uploads():
         assert told[-1] == ("Completed", asyncio.get_running_loop())
 
     asyncio.run(main())
+
+
+class OnALoop:
+    """A source whose bytes come from a task of the loop it was made on, and from no other."""
+
+    identity = "loop:lines.jsonl"
+    spelled = ""
+    in_order = False
+
+    def __init__(self, data):
+        self.info = FileInfo("lines.jsonl", len(data), "application/jsonl", "v1")
+        self.read_on = []
+        self._data = data
+        self._loop = asyncio.get_running_loop()
+        self._wanted = asyncio.Queue()
+        self._serving = self._loop.create_task(self._serve())
+
+    async def _serve(self):
+        while True:
+            start, size, answer = await self._wanted.get()
+            answer.set_result(self._data[start : start + size])
+
+    async def read(self, start, size):
+        self.read_on.append(asyncio.get_running_loop())
+        answer = self._loop.create_future()
+        self._wanted.put_nowait((start, size, answer))
+        return await answer
+
+    def verify(self):
+        pass
+
+    def close(self):
+        self._serving.cancel()
+
+
+def test_a_source_bound_to_the_running_loop_is_read_there():
+    """For the check before the upload as for its parts."""
+    line = b'{"messages": [{"role": "assistant", "content": "a word or two, and no more"}]}\n'
+
+    async def main():
+        served = chunkup_jupyter.open_sandbox("openai")
+        source = OnALoop(line * 5000)
+        assert isinstance(source, Source)
+        result = chunkup_jupyter.upload(
+            source,
+            "openai:fine-tune",
+            part_size=100_000,
+            sandbox=True,
+            state=None,
+            nested=True,
+        )
+        assert b"".join(served.download(result.id)) == line * 5000
+        assert result.parts == 4
+        assert set(source.read_on) == {asyncio.get_running_loop()}
+
+    asyncio.run(asyncio.wait_for(main(), 60))
 
 
 def test_a_client_without_nested_is_refused_for_a_reason():
