@@ -7,15 +7,20 @@ import hashlib
 import random
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import pytest
 from comm import DummyComm
 from hypothesis import given
 from hypothesis import strategies as st
+from proxy import Rule
+from worlds import PART, World, world
 
 from chunkup_jupyter.errors import SourceChanged, SourceGone
+from chunkup_jupyter.jobs import Job
 from chunkup_jupyter.sources import Source
 from chunkup_jupyter.ui import picker
 from chunkup_jupyter.ui.blocks import HELD, MOST, Blocks
@@ -472,3 +477,67 @@ def test_an_upload_from_the_browser_says_what_it_waits_for_and_arrives(
     browser.pick("film.bin", data)
     assert job.settle(20)
     assert job.result().size == len(data)
+
+
+PARTS = 8
+
+
+@pytest.fixture(params=["openai", "oss", "twelvelabs"])
+def place(request: pytest.FixtureRequest) -> Iterator[World]:
+    with closing(world(request.param)) as made:
+        yield made
+
+
+def send_picked(place: World, data: bytes, state: Path, **options: Any) -> Job:
+    """Start the upload of a file that a picker of its own was given."""
+    page = Browser(Picker())
+    page.pick("film.bin", data, modified=1700)
+    return place.start(page.picker.files[0], state=state, jobs=1, **options)
+
+
+def stopped_after(parts: int, place: World, data: bytes, state: Path) -> None:
+    """Stop the upload of a picked file when the place has so many of its parts."""
+    place.strike(Rule("no answer", **place.part, nth=parts + 1, times=0, seconds=20))
+    job = send_picked(place, data, state, policy=None)
+    deadline = time.monotonic() + 20
+    while not any(one.trouble == "no answer" for one in place.proxy.asked):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    job.stop()
+    assert job.settle(20)
+    assert job.progress.parts_done == parts
+    place.strike()
+    place.proxy.asked.clear()
+
+
+def test_a_file_picked_again_in_another_kernel_goes_on(place: World, tmp_path: Path) -> None:
+    data = noise(PARTS * PART)
+    stopped_after(3, place, data, tmp_path)
+
+    job = send_picked(place, data, tmp_path)
+
+    assert job.settle(30)
+    assert job.result().reused == 3
+    assert place.proxy.times(**place.part) == PARTS - 3
+    place.arrived(data)
+
+
+@pytest.mark.parametrize(
+    ("changed", "kept"), [(range(PARTS), 0), ([0], 2), ([2], 2), ([3], 3)],
+    ids=["every part", "the first part", "the third part", "a part not sent yet"],
+)  # fmt: skip
+def test_other_bytes_that_look_like_the_same_file_are_sent(
+    changed: Sequence[int], kept: int, place: World, tmp_path: Path
+) -> None:
+    """Name, size and time are all that a page tells of a file, and not proof enough."""
+    data = noise(PARTS * PART)
+    stopped_after(3, place, data, tmp_path)
+    other = bytearray(data)
+    for part in changed:
+        other[part * PART + 5] ^= 1
+
+    job = send_picked(place, bytes(other), tmp_path)
+
+    assert job.settle(30)
+    assert job.result().reused == kept
+    place.arrived(bytes(other))
