@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -446,11 +448,68 @@ def test_waiting_is_refused_where_it_would_never_end(browser: Browser) -> None:
     assert source.refuses_to_wait(awaiting=False) == ""
 
 
-def test_colab_starts_with_small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("VSCODE_PID", raising=False)
-    monkeypatch.setitem(__import__("sys").modules, "google.colab", object())
+def first_asked(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Return how many bytes a new picker asks its page for at first."""
+    page = Browser(Picker())
+    # A pick is a message between cells: who asked for the picker's own cell counts.
+    monkeypatch.setattr(picker, "get_ipython", lambda: None)
+    page.pick("film.bin", noise(5 * MIB))
+    sizes: list[int] = []
+    answer = page.message
 
-    assert picker.first_block() == 512 << 10
+    def listen(content: dict[str, Any], buffers: Any = None) -> None:
+        sizes.extend(size for _, size in content.get("ranges", []))
+        answer(content, buffers)
+
+    page.picker.send = listen  # type: ignore[method-assign]
+    assert everything(page.picker.files[0]) == noise(5 * MIB)
+    return sizes[0]
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A front end of no special kind, wherever the tests are run."""
+    for name in ("VSCODE_PID", "VSCODE_CWD", "VSCODE_CLI"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delitem(sys.modules, "google.colab", raising=False)
+    monkeypatch.setattr(picker, "get_ipython", lambda: None)
+
+
+@pytest.mark.usefixtures("plain")
+def test_most_front_ends_start_with_large_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert first_asked(monkeypatch) == MOST
+
+
+@pytest.mark.usefixtures("plain")
+def test_colab_starts_with_small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "google.colab", object())
+
+    assert first_asked(monkeypatch) == 512 << 10
+
+
+@pytest.mark.usefixtures("plain")
+@pytest.mark.parametrize("name", ["VSCODE_PID", "VSCODE_CWD", "VSCODE_CLI"])
+def test_a_kernel_of_vs_code_starts_with_small_blocks(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, "1")
+
+    assert first_asked(monkeypatch) == 512 << 10
+
+
+@pytest.mark.usefixtures("plain")
+@pytest.mark.parametrize(
+    ("cell", "size"), [("vscode-notebook-cell:x", 512 << 10), ("0b1c", MOST), (None, MOST)]
+)
+def test_vs_code_at_a_kernel_elsewhere_starts_with_small_blocks(
+    cell: str | None, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing in that kernel's environment says so, only the cell's name."""
+    parent = {"metadata": {"cellId": cell}}
+    kernel = SimpleNamespace(get_parent=lambda channel: parent)
+    monkeypatch.setattr(picker, "get_ipython", lambda: SimpleNamespace(kernel=kernel))
+
+    assert first_asked(monkeypatch) == size
 
 
 def test_an_upload_from_the_browser_says_what_it_waits_for_and_arrives(

@@ -259,12 +259,22 @@ def shows_widgets(shell: Any) -> bool:
     JupyterLab and Notebook name the cell in what they send, and so does VS Code in its
     own way; nbclient, papermill and Voila, which would only store the widget, don't.
     """
+    cell = _cell(shell)
+    return bool(cell) and not cell.startswith("vscode")
+
+
+def is_vs_code(shell: Any) -> bool:
+    """Say whether VS Code asked for the cell, from whichever machine."""
+    return _cell(shell).startswith("vscode")
+
+
+def _cell(shell: Any) -> str:
+    """Return the cell's name in its front end, "" where that gives none."""
     try:
         parent = shell.kernel.get_parent("shell")
-        cell = str(parent.get("metadata", {}).get("cellId") or "")
+        return str(parent.get("metadata", {}).get("cellId") or "")
     except Exception:  # a kernel of another make
-        return False
-    return bool(cell) and not cell.startswith("vscode")
+        return ""
 
 
 def _can_redraw(stream: TextIO) -> bool:

@@ -18,12 +18,14 @@ from typing import Any
 
 import anywidget
 import traitlets
+from IPython import get_ipython
 
 from .. import units
 from ..errors import SourceChanged, SourceError, SourceGone
 from ..model import FileInfo
 from ..sources import media_type_of
 from . import assets
+from .bars import is_vs_code
 from .blocks import MOST, Blocks
 from .parts import answer_while_busy
 
@@ -51,7 +53,7 @@ class BrowserSource:
         ask: Callable[[str, Sequence[tuple[int, int]]], None],
         *,
         media_type: str = "",
-        block: int | None = None,
+        block: int = MOST,
     ) -> None:
         self.key = f"{name}:{size}:{modified}"
         self.identity = f"browser:{self.key}"
@@ -63,7 +65,7 @@ class BrowserSource:
         self.beside = False
         """Whether its messages came on a thread of their own, so that a busy cell is no harm."""
         self._ask = ask
-        self._blocks = Blocks(size, first_block() if block is None else block)
+        self._blocks = Blocks(size, block)
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._news: asyncio.Event | None = None
@@ -247,6 +249,7 @@ class Picker(anywidget.AnyWidget):
         super().__init__()
         answer_while_busy(self)
         self.files: list[BrowserSource] = []
+        self._block = first_block()
         self._told: list[Callable[[list[BrowserSource]], None]] = []
         self._guard = threading.RLock()
         self.on_msg(self._said)
@@ -305,6 +308,7 @@ class Picker(anywidget.AnyWidget):
                 int(file["modified"]),
                 self._ask,
                 media_type=str(file.get("type", "")),
+                block=self._block,
             )
             with self._guard:
                 if self._has(source.key):
@@ -339,8 +343,12 @@ class Picker(anywidget.AnyWidget):
 
 
 def first_block() -> int:
-    """Return the size of the first blocks, in bytes, that this front end surely takes."""
+    """Return the size of the first blocks, in bytes, that this front end surely takes.
+
+    Asked for while a cell runs: it tells VS Code also where that came from afar.
+    """
     code = any(name in os.environ for name in ("VSCODE_PID", "VSCODE_CWD", "VSCODE_CLI"))
+    code = code or is_vs_code(get_ipython())
     return CAREFUL if code or "google.colab" in sys.modules else MOST
 
 
