@@ -1,4 +1,4 @@
-"""``%chunkup`` in a real IPython shell, and in a real kernel."""
+"""``%chunkup`` in a real IPython shell, in a real kernel, and at a real terminal."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ import ast
 import asyncio
 import contextlib
 import json
+import os
+import re
+import select
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -759,6 +763,89 @@ class TestInAKernel:
             "True False",
             "asyncio.run() cannot be called from a running event loop",
         ]
+
+
+# -- at a terminal
+
+
+class Terminal:
+    """IPython as it is started from a command line, and somebody who types and reads."""
+
+    def __init__(self, folder: Path) -> None:
+        import pty
+        import termios
+
+        self._master, slave = pty.openpty()
+        termios.tcsetwinsize(slave, (40, 120))
+        self._seen = b""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "IPython", "--no-banner"],
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            start_new_session=True,
+            cwd=folder,
+            env={
+                **os.environ,
+                "TERM": "xterm",
+                "PROMPT_TOOLKIT_NO_CPR": "1",  # nobody here says where the cursor is
+                "IPYTHONDIR": str(folder / "ipython"),
+                "PYTHONIOENCODING": "utf-8",
+            },
+        )
+        os.close(slave)
+
+    def type(self, keys: str) -> None:
+        """Press these keys; what was on the screen before is seen no more."""
+        self._seen = b""
+        os.write(self._master, keys.encode())
+
+    def until(self, pattern: str) -> str:
+        """Return what came since the last keys, without colours, once it has the pattern."""
+        deadline = time.monotonic() + 60
+        while not re.search(pattern, self.seen):
+            left = max(0.0, deadline - time.monotonic())
+            assert select.select([self._master], [], [], left)[0], f"no {pattern} in {self.seen}"
+            try:
+                fresh = os.read(self._master, 1 << 16)
+            except OSError:  # so says Linux when IPython has ended
+                fresh = b""
+            assert fresh, f"no {pattern} in all of {self.seen}"
+            self._seen += fresh
+        return self.seen
+
+    @property
+    def seen(self) -> str:
+        text = self._seen.decode(errors="ignore")
+        return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b\][^\x07]*\x07", "", text)
+
+    def close(self) -> None:
+        """End it, however far it is."""
+        self.process.kill()
+        self.process.wait(60)
+        os.close(self._master)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no pseudo-terminals of this kind")
+def test_a_terminal_completes_an_option_and_shows_a_bar(folder: Path) -> None:
+    with contextlib.closing(Terminal(folder)) as terminal:
+        terminal.until(r"In \[1\]: ")
+        terminal.type("%load_ext chunkup_jupyter\r")
+        terminal.until(r"In \[2\]: ")
+
+        terminal.type("%chunkup big.bin oss://bucket/key --sand")
+        terminal.until("--sand")
+        terminal.type("\t")
+        terminal.until("box")
+        terminal.type("\r")
+        shown = terminal.until(r"(?s)✓ .*In \[3\]: ")
+        terminal.type("exit\r")
+        assert terminal.process.wait(60) == 0
+
+    assert "%chunkup big.bin oss://bucket/key --sandbox" in shown
+    assert re.search(r"\rUploading +\d+%\|", shown)
+    assert re.search(r"\rComplete +100%\|█+\| 3.15M/3.15M .* 1 of 1 part", shown)
+    assert re.search(r"\n\[sandbox\] ✓ big\.bin → oss://bucket/key · 3\.15 MB", shown)
 
 
 def test_importing_brings_nothing_along() -> None:
