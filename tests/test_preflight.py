@@ -484,6 +484,23 @@ def test_sound_is_judged_by_its_bytes() -> None:
         look(PNG, "twelvelabs:audio", "a.mp3")
 
 
+def test_the_clip_beside_the_notebooks_is_a_film_that_twelvelabs_takes() -> None:
+    """It stands in for theirs where there is no ffmpeg, in the notebooks that name it."""
+    folder = Path(__file__).parent.parent / "notebooks"
+    clip = folder / "assets" / "clip.mp4"
+
+    film = asyncio.run(media.film(open_source(clip)))
+    report = asyncio.run(check(open_source(clip), "twelvelabs:video", name="clip.mp4"))
+
+    assert film.has_video
+    assert film.seconds is not None
+    assert film.seconds >= 4
+    assert min(film.width or 0, film.height or 0) >= 360
+    assert report.warnings == ()
+    named = [path.stem for path in folder.glob("*.ipynb") if "assets/clip.mp4" in path.read_text()]
+    assert sorted(named) == ["01_quickstart", "04_twelvelabs"]
+
+
 @pytest.mark.skipif(not shutil.which("ffmpeg"), reason="needs ffmpeg")
 def test_films_that_ffmpeg_makes_are_understood(tmp_path: Path) -> None:
     def make(name: str, size: str, seconds: str, *options: str) -> Source:
