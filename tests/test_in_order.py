@@ -35,6 +35,7 @@ from chunkup_jupyter.sandbox import Blob, Sandbox, answer_json
 from chunkup_jupyter.sandbox.faults import COMMON, Fault, Faulty, On
 from chunkup_jupyter.sandbox.server import serve
 from chunkup_jupyter.sources import open_source
+from chunkup_jupyter.ui.picker import BrowserSource
 from chunkup_jupyter.wire import MemoryClient, Patience, Request
 
 DATA = random.Random(1).randbytes(100)
@@ -296,6 +297,54 @@ def test_bytes_that_no_checksum_covers_are_not_trusted_when_the_file_was_touched
     assert diary.restarted()
     assert sandbox.finished()[result.id].read() == changed
     assert not sandbox.unfinished(), "the earlier session stays at the server"
+
+
+def picked(data):
+    """Return a file as a page tells of it: by name, size and time, the same for all of these."""
+    source = BrowserSource("file.bin", len(data), 1700, lambda key, ranges: answer(ranges))
+
+    def answer(ranges):
+        for start, size in ranges:
+            source.answered(start, memoryview(data[start : start + size]))
+
+    return source
+
+
+@pytest.fixture
+def half_picked():
+    """Return as above, and the picked file that was half sent."""
+    sandbox, lines, source = TapeSandbox(), MemoryLines(), picked(DATA)
+    faulty = Faulty(sandbox, script=[On(Fault.KEEP_HALF, "PATCH", nth=2)])
+    made, _ = upload(sandbox, Dying(MemoryClient(faulty.handle), 4), lines)
+    made.source = source
+    with pytest.raises(Crash):
+        ran(made)
+    assert [reel.data.size for reel in sandbox.reels.values()] == [45]
+    return sandbox, lines, source
+
+
+def test_bytes_of_a_file_picked_in_another_kernel_are_not_trusted_by_its_time(half_picked):
+    sandbox, lines, _ = half_picked
+    other = DATA[:30] + bytes(70)
+    made, diary = upload(sandbox, MemoryClient(sandbox.handle), lines)
+    made.source = picked(other)
+
+    result = ran(made)
+
+    assert sandbox.finished()[result.id].read() == other
+    assert diary.restarted()
+
+
+def test_a_file_that_is_still_picked_goes_on_in_the_middle_of_a_part(half_picked):
+    sandbox, lines, source = half_picked
+    made, diary = upload(sandbox, MemoryClient(sandbox.handle), lines)
+    made.source = source
+
+    result = ran(made)
+
+    assert sandbox.finished()[result.id].read() == DATA
+    assert not diary.restarted()
+    assert diary.done() == [2, 3, 4]
 
 
 def test_a_file_that_changed_where_parts_are_known_begins_anew(half_sent):

@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -60,7 +61,9 @@ class BrowserSource:
         kind = media_type_of(name)
         if kind == "application/octet-stream" and media_type:
             kind = media_type
-        self.info = FileInfo(name, size, kind, f"browser:{size}:{modified}")
+        # Another file may have the same name, size and time, so what no checksum covers is
+        # trusted only as long as this one stays picked.
+        self.info = FileInfo(name, size, kind, f"browser:{size}:{modified}:{uuid.uuid4().hex}")
         self.waiting = ""
         self.beside = False
         """Whether its messages came on a thread of their own, so that a busy cell is no harm."""
