@@ -326,7 +326,7 @@ def slowly(size: int, after: float = 0.0):
 def test_a_slow_link_that_moves_is_not_cut(after):
     """After a slow body the answer may take longer: buffers hide what is on its way."""
     size = 4 << 20
-    short = Patience(connect=0.5, idle=1.5, answer=0.3)
+    short = Patience(connect=0.5, idle=5.0, answer=0.3)
     with Peer(slowly(size, after), window=65536) as peer:
         request = Request("PUT", peer.base, content=Body.of(bytes(size)))
         assert send(request, patience=short).status == 200
@@ -343,7 +343,7 @@ def test_what_the_system_took_at_once_may_take_its_time():
             time.sleep(0.1)
         connection.sendall(reply(200))
 
-    short = Patience(connect=0.5, idle=1.5, answer=2.0)
+    short = Patience(connect=0.5, idle=5.0, answer=2.0)  # less than all of it takes
     with Peer(talk, window=16_384) as peer:
         request = Request("PUT", peer.base, content=Body.of(bytes(size)))
         assert send(request, patience=short).status == 200
