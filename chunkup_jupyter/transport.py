@@ -36,6 +36,7 @@ from .wire import (
 T = TypeVar("T")
 
 MOST_PATIENT = 4  # times the usual wait for an answer, after one that did not come
+_DOUBLINGS = 64  # of a wait at most: far beyond any cap, and no number grows too large
 
 _PATIENCE = Patience()
 _COMPLETING = Patience(answer=300.0)  # putting 10,000 parts together takes minutes
@@ -61,7 +62,8 @@ class Policy:
 
     def wait(self, attempt: int, rng: random.Random) -> float:
         """Return the wait after the ``attempt``-th failure, counted from 1."""
-        return rng.uniform(0, min(self.cap, self.base * 2 ** (attempt - 1)))
+        doublings = min(attempt - 1, _DOUBLINGS)  # an outage may be probed thousands of times
+        return rng.uniform(0, min(self.cap, self.base * 2**doublings))
 
 
 class Line:

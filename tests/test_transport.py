@@ -98,11 +98,11 @@ def run(script: Script, flow=None, **options):
     return asyncio.run(made(script, **options).run(flow or one()))
 
 
-@given(attempt=st.integers(1, 40), seed=st.integers(0, 99))
+@given(attempt=st.integers(1, 9999), seed=st.integers(0, 99))
 def test_the_wait_is_drawn_between_nothing_and_its_bound(attempt, seed):
     wait = Policy().wait(attempt, random.Random(seed))
 
-    assert 0 <= wait <= min(16, 0.5 * 2 ** (attempt - 1))
+    assert 0 <= wait <= min(16, 0.5 * 2 ** min(attempt - 1, 9))
 
 
 def test_the_waits_jitter_over_their_whole_range():
@@ -400,6 +400,20 @@ def test_a_network_that_never_comes_back_is_given_up_once():
     asyncio.run(upload(script))
 
     assert 600 <= script.time < 600 + 5 * 70
+
+
+def test_an_outage_may_last_for_a_night():
+    night = 12 * 3600.0
+
+    async def upload(script):
+        transport = made(script, policy=Policy(outage=2 * night))
+        await transport.run(one())
+        assert await transport.run(one()) is OK
+
+    script = Script([outage(night)])
+    asyncio.run(upload(script))
+
+    assert len(script.sent) > 2000
 
 
 def test_a_network_that_never_worked_uses_up_the_attempts():
