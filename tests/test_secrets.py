@@ -189,3 +189,12 @@ def test_a_request_and_an_answer_show_neither_query_nor_headers():
     answer = Response(200, Headers({"x": CANARY}), CANARY.encode(), request.url)
 
     assert_none([CANARY], [repr(request), repr(answer), repr(answer.headers)])
+
+
+def test_a_request_cannot_be_stored():
+    request = Request("PUT", f"https://h.example/a?s={CANARY}", {"X-Key": CANARY})
+
+    for store in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="never pickled") as caught:
+            store(request)
+        assert_none([CANARY], told_by(caught.value))

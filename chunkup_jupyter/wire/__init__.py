@@ -10,7 +10,7 @@ import ipaddress
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, runtime_checkable
 from urllib.parse import quote, urlsplit
 
 
@@ -98,6 +98,9 @@ class Request:
 
     def __repr__(self) -> str:
         return f"<{self.method} {shown(self.url)} {self.size} bytes>"
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a Request holds a key and is never pickled or copied")
 
 
 @dataclass(frozen=True, repr=False)
