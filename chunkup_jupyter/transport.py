@@ -47,9 +47,10 @@ class Policy:
     """How stubborn to be. All times in seconds.
 
     The wait before attempt n+1 is drawn from 0 to ``min(cap, base * 2**n)`` (full
-    jitter), unless the server names one; one above ``longest`` is an error. Eight
-    attempts lose one request in a million when one in ten fails. ``outage`` is how
-    long to go on probing a network that worked before.
+    jitter), unless the server names one; one above ``longest`` is an error, but for a
+    ``once`` request, which is looked into after that. Eight attempts lose one request in
+    a million when one in ten fails. ``outage`` is how long to go on probing a network
+    that worked before.
     """
 
     attempts: int = 8
@@ -156,8 +157,9 @@ class Transport:
     async def _settle(self, request: Request, number: int, lost: int) -> Response:
         """Return the answer that counts.
 
-        A ``once`` request is sent once: whatever leaves its fate open is an
-        ``AnswerLost``, raised after the wait that would have preceded a retry.
+        A ``once`` request is sent once: whatever leaves its fate open, a gateway's word
+        among it, is an ``AnswerLost``, raised after the wait that would have preceded a
+        retry.
         """
         attempt, stalls = 0, 0
         while True:
@@ -189,7 +191,7 @@ class Transport:
                     self.trouble()
             else:
                 self.line.back()
-                if self._settled(response):
+                if self._settled(response, request.once):
                     return response
                 code, _ = problem(response)
                 reason = f"{request.host} answered {response.status}{' ' + code if code else ''}"
@@ -257,12 +259,16 @@ class Transport:
             self.line.open()
             self.waiting("")
 
-    def _settled(self, response: Response) -> bool:
+    def _settled(self, response: Response, once: bool) -> bool:
+        passing = response.status in self.rules.retry_on
+        # Whoever fails may have carried it out before, and not know it: that says no more
+        # of what became of a request than silence.
+        failed = once and (passing or response.status >= 500)
         # OpenAI's own word on it, which its SDK (3.52) puts above the status.
         said = response.headers.get("x-should-retry", "").lower()
-        if response.status >= 400 and said in ("true", "false"):
+        if not failed and response.status >= 400 and said in ("true", "false"):
             return said == "false"
-        if response.status not in self.rules.retry_on:
+        if not failed and not passing:
             return True
         return bool(self.rules.fatal_codes) and problem(response)[0] in self.rules.fatal_codes
 
@@ -270,10 +276,13 @@ class Transport:
         """Return the wait in seconds the server asks for, None when it names none.
 
         Raises:
-            Refused: it asks for more than the policy's longest wait.
+            Refused: it asks for more than the policy's longest wait, and there is nothing
+                to look into.
         """
         wait = retry_after(response, self.now())
         if wait is not None and wait > self.policy.longest:
+            if request.once:
+                return self.policy.longest
             raise Refused(
                 f"{request.host} answered {response.status} and asks to wait "
                 f"{wait:,.0f} s, which is longer than {self.policy.longest:.0f} s",

@@ -112,6 +112,29 @@ def test_a_completion_in_trouble_makes_one_file(place, trouble):
     place.arrived(data)
 
 
+UNTRUE_NOS = {
+    "503 with a long wait": {"status": 503, "retry_after": "300"},
+    "429 with a long wait": {"status": 429, "retry_after": "300"},
+    "500 not to be repeated": {"status": 500, "headers": {"x-should-retry": "false"}},
+    "501": {"status": 501},
+    "530": {"status": 530},
+}
+
+
+@each_of(UNTRUE_NOS)
+@pytest.mark.parametrize("times", [1, 3])
+@pytest.mark.parametrize("name", ["openai", "oss"])
+def test_a_completion_that_a_gateway_denies_is_found(name, times, trouble):
+    """It was carried out, whatever the answer says: the file is looked for before."""
+    with closing(world(name)) as place:
+        data = random_bytes()
+        place.strike(Rule("lost 503", **place.complete, times=times, **trouble))
+
+        place.start(data, policy=replace(QUICK, longest=0.1)).result(30)
+
+        place.arrived(data)
+
+
 CREATE_TROUBLES = {
     "reset": {"trouble": "reset after"},
     "503": {"trouble": "status", "status": 503},

@@ -297,7 +297,19 @@ def looking(story):
 
 
 @pytest.mark.parametrize(
-    "trouble", [Dropped("x"), Stalled("x"), NotConnected("x"), BadAnswer("x"), no(500), no(503)]
+    "trouble",
+    [
+        Dropped("x"),
+        Stalled("x"),
+        NotConnected("x"),
+        BadAnswer("x"),
+        *(no(status) for status in (408, 429, 500, 501, 503, 530, 599)),
+        no(503, retry_after="300"),
+        no(429, retry_after="1000000000"),
+        no(530, retry_after="300"),
+        no(500, x_should_retry="false"),
+        no(429, x_should_retry="false"),
+    ],
 )
 def test_a_completion_is_looked_into_before_it_is_sent_again(trouble):
     script, story = Script([trouble, OK]), []
@@ -307,12 +319,23 @@ def test_a_completion_is_looked_into_before_it_is_sent_again(trouble):
     assert [request.method for request in script.sent] == ["POST", "HEAD"]
     assert story == ["lost after 1"]
     assert len(script.slept) == 1, "it waits before it looks"
+    assert script.slept[0] <= Policy().longest
 
 
-def test_a_completion_that_is_refused_is_no_lost_answer():
-    script, story = Script([no(400)]), []
+@pytest.mark.parametrize(
+    "answer",
+    [
+        no(400),
+        no(409),
+        no(400, x_should_retry="false"),
+        no(429, b'{"error": {"code": "insufficient_quota"}}'),
+    ],
+)
+def test_a_completion_that_is_refused_is_no_lost_answer(answer):
+    rules = Rules(fatal_codes=frozenset({"insufficient_quota"}))
+    script, story = Script([answer]), []
 
-    assert run(script, looking(story)) == "answered 400"
+    assert run(script, looking(story), rules=rules) == f"answered {answer.status}"
     assert story == []
 
 

@@ -21,7 +21,7 @@ Trouble = Literal[
     "stall",  # half the body is read, then nothing for ``seconds``
     "no answer",  # the body is read, then nothing for ``seconds``; nothing forwarded
     "lost",  # forwarded and carried out, then RST
-    "lost 503",  # forwarded and carried out, then answered 503
+    "lost 503",  # forwarded and carried out, then answered ``status``, 503 if not told
     "truncated",  # forwarded and carried out, half of the answer, then RST
     "flip",  # one byte in the middle of the body differs
     "redirect",  # 307 to ``location``
@@ -257,7 +257,7 @@ class Exchange:
 
     async def _lost_503(self, rule: Rule) -> None:
         await self._whole_answer()
-        await self._answer(503, body=b"<html>503</html>")
+        await self._no(rule, b"<html>503</html>")
 
     async def _truncated(self, rule: Rule) -> None:
         answer = await self._whole_answer()
@@ -302,8 +302,11 @@ class Exchange:
 
     async def _status(self, rule: Rule) -> None:
         await self._swallow()
+        await self._no(rule, b"")
+
+    async def _no(self, rule: Rule, body: bytes) -> None:
         extra = {"Retry-After": rule.retry_after} if rule.retry_after else {}
-        await self._answer(rule.status, {**rule.headers, **extra}, rule.body)
+        await self._answer(rule.status, {**rule.headers, **extra}, rule.body or body)
 
     async def _early(self, rule: Rule) -> None:
         await self._swallow(self._left // 2)
