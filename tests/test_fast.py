@@ -27,6 +27,7 @@ pytest.importorskip("pycurl", reason="needs chunkup-jupyter[fast]")
 # Promises about bodies that the stock transport is held to as well.
 from test_wire import (  # noqa: F401
     test_a_100_continue_that_nobody_asked_for_changes_nothing,
+    test_a_no_is_heard_after_what_only_announces_an_answer,
     test_a_no_is_heard_while_the_body_is_still_sent,
     test_a_peer_that_never_answers_is_stalled,
     test_a_peer_that_stops_reading_is_stalled,

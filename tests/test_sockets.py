@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import ssl
 import time
@@ -134,4 +135,21 @@ def test_a_time_limit_is_kept(trouble, wait):
         await stream.aclose()
 
     with Peer(lambda peer, connection: time.sleep(0.5), window=65536) as peer:
+        asyncio.run(scenario(peer.port))
+
+
+def test_who_only_announces_an_answer_is_not_listened_to_for_ever():
+    def talk(peer, connection):
+        with contextlib.suppress(OSError):  # the other side has had enough
+            while True:
+                connection.sendall(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 1000)
+
+    async def scenario(port):
+        stream = await Network().connect_tcp("127.0.0.1", port, 5)
+        with pytest.raises(httpcore.WriteError):
+            await stream.write(bytes(64 << 20), 2)
+        assert len(await stream.read(1 << 30)) < 1 << 20
+        await stream.aclose()
+
+    with Peer(talk, window=65536) as peer:
         asyncio.run(scenario(peer.port))

@@ -418,6 +418,23 @@ def test_a_no_is_heard_while_the_body_is_still_sent():
     assert (answer.status, answer.content) == (413, b"too large")
 
 
+@pytest.mark.parametrize("announced", [["100 Continue"], ["103 Early Hints"], ["100", "103"] * 9])
+def test_a_no_is_heard_after_what_only_announces_an_answer(announced):
+    """The peer neither reads on nor hangs up: who does not hear it stalls."""
+    heads = "".join(f"HTTP/1.1 {each}\r\nLink: </a>\r\n\r\n" for each in announced).encode()
+
+    def talk(peer, connection):
+        connection.recv(1000)
+        connection.sendall(heads + reply(413, b"too large"))
+        time.sleep(1.2)
+
+    with Peer(talk) as peer:
+        request = Request("PUT", peer.base, content=Body.of(bytes(20 << 20)))
+        answer = send(request, patience=SHORT)
+
+    assert (answer.status, answer.content) == (413, b"too large")
+
+
 def test_a_yes_before_the_body_was_sent_is_no_success():
     def talk(peer, connection):
         connection.recv(1000)
@@ -428,10 +445,16 @@ def test_a_yes_before_the_body_was_sent_is_no_success():
         send(Request("PUT", peer.base, content=Body.of(bytes(20 << 20))))
 
 
-def test_a_100_continue_that_nobody_asked_for_changes_nothing():
+@pytest.mark.parametrize("cut", [4, 25])
+def test_a_100_continue_that_nobody_asked_for_changes_nothing(cut):
+    """Wherever it is cut on its way."""
+    head = b"HTTP/1.1 100 Continue\r\n\r\n"
+
     def talk(peer, connection):
-        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
-        time.sleep(0.8)
+        connection.sendall(head[:cut])
+        time.sleep(0.4)
+        connection.sendall(head[cut:])
+        time.sleep(0.4)
         peer.read_request(connection)
         connection.sendall(reply(200, b"fine"))
 

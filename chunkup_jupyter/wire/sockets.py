@@ -32,6 +32,8 @@ this process: 15 % of its CPU (measured 2026-11). What is handed over at once te
 """
 _PIECE = 512 << 10  # bytes encrypted at once: they stay in the processor's cache
 _KEPT = 256 << 10  # bytes that may have come before anybody takes them
+_HEARD = 64 << 10  # bytes heard while talking: nobody has as much to say before an answer
+_INTERIM = b"HTTP/1.1 1"  # how a head begins that only announces an answer: 100, 103
 _GLANCE = 0.5  # seconds between two looks at what is still to leave
 
 moved: ContextVar[Callable[[], None]] = ContextVar("moved", default=lambda: None)
@@ -338,9 +340,20 @@ class _Stream(httpcore.AsyncNetworkStream):
         return self._heard
 
     def _answered(self) -> bool:
-        """Say whether an answer came, or none will. A 100 is no answer."""
+        """Say whether an answer came, or none will."""
         heard = self._hear()
-        return self._channel.ended or (bool(heard) and not heard.startswith(b"HTTP/1.1 1"))
+        return self._channel.ended or len(heard) > _HEARD or _holds_answer(heard)
+
+
+def _holds_answer(heard: bytes) -> bool:
+    """Say whether there is more than heads that only announce an answer, whole or not yet."""
+    start = 0
+    while heard.startswith(_INTERIM, start):
+        end = heard.find(b"\r\n\r\n", start)
+        if end < 0:
+            return False
+        start = end + 4
+    return not _INTERIM.startswith(heard[start : start + len(_INTERIM)])
 
 
 @contextlib.contextmanager
