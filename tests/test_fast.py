@@ -35,6 +35,7 @@ from test_wire import (  # noqa: F401
     test_a_slow_source_is_no_stall,
     test_a_stream_goes_out_with_its_length_and_unchanged,
     test_a_yes_before_the_body_was_sent_is_no_success,
+    test_an_answer_that_drips_is_not_read_for_ever,
     test_bytes_that_are_not_read_are_sending_and_not_connecting,
     test_trouble_with_the_source_is_raised_as_it_is,
     test_what_the_system_took_at_once_may_take_its_time,

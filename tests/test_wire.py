@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import gzip
 import random
 import socket
@@ -306,6 +307,22 @@ def test_a_slow_answer_that_moves_is_waited_for():
 
     with Peer(talk) as peer:
         assert send(Request("GET", peer.base), patience=SHORT).content == b"x" * 10
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_answer_that_drips_is_not_read_for_ever(status):
+    """Each byte comes in time, and the last one would come in weeks."""
+
+    def talk(peer, connection):
+        peer.read_request(connection)
+        connection.sendall(f"HTTP/1.1 {status} OK\r\nContent-Length: 9999\r\n\r\n".encode())
+        with contextlib.suppress(OSError):  # the other side has had enough
+            for _ in range(50):
+                time.sleep(0.05)
+                connection.sendall(b"x")
+
+    with Peer(talk) as peer, pytest.raises(Stalled, match="the answer did not end within 1 s"):
+        send(Request("PUT", peer.base, content=Body.of(b"x")), patience=Patience(reading=1.0))
 
 
 def slowly(size: int, after: float = 0.0):

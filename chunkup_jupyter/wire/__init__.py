@@ -209,12 +209,14 @@ class Patience:
     """How long to wait without a byte, in seconds.
 
     ``idle``: while sending or reading. ``answer``: after the last byte of the body;
-    where sending took long, three times as long as that.
+    where sending took long, three times as long as that. ``reading``: for the whole body
+    of an answer, however steadily it drips: an honest one is small.
     """
 
     connect: float = 10.0
     idle: float = 30.0
     answer: float = 30.0
+    reading: float = 300.0
 
 
 Count = Callable[[int], None]

@@ -113,7 +113,7 @@ class HttpClient:
         else:
             answer = await self._answer(request, outgoing, proxy)
         try:
-            watch.moved()
+            watch.reading()
             if answer.status_code < 300 and not body.whole:
                 raise Dropped(f"{request.host} answered before it had the whole body")
             content = await _read(answer, watch)
@@ -211,6 +211,7 @@ class _Watch:
         self._loop = asyncio.get_running_loop()
         self._began = self._loop.time()
         self._deadline: float | None = None
+        self._end = float("inf")  # no deadline moves beyond it
         self._alarm: asyncio.TimerHandle | None = None
         self.stage = "connecting"
 
@@ -240,7 +241,8 @@ class _Watch:
     def still_moving(self) -> None:
         """A byte that was handed over before left this system."""
         if self._deadline is not None:
-            self._deadline = max(self._deadline, self._loop.time() + self._patience.idle)
+            later = self._loop.time() + self._patience.idle
+            self._deadline = max(self._deadline, min(later, self._end))
 
     def sent(self) -> None:
         """The last byte was handed over; now the server has the word."""
@@ -248,8 +250,21 @@ class _Watch:
         took = self._loop.time() - self._began
         self._arm(max(self._patience.answer, 3 * took))
 
+    def reading(self) -> None:
+        """The head of the answer came."""
+        self.stage = "reading the answer"
+        self._end = self._loop.time() + self._patience.reading
+        self.moved()
+
+    @property
+    def late(self) -> str:
+        """What took too long when the deadline has passed."""
+        if self._deadline == self._end:
+            return f"the answer did not end within {self._patience.reading:.0f} s"
+        return f"no byte moved in time while {self.stage}"
+
     def _arm(self, seconds: float) -> None:
-        self._deadline = deadline = self._loop.time() + seconds
+        self._deadline = deadline = min(self._loop.time() + seconds, self._end)
         if self._alarm is None or self._alarm.when() > deadline:
             self._ring_at(deadline)
 
@@ -338,7 +353,6 @@ class _Outgoing(httpx.AsyncByteStream):
 
 async def _read(answer: httpx.Response, watch: _Watch) -> bytes:
     """Return the raw body, capped: an error's first bytes, a success whole or not at all."""
-    watch.stage = "reading the answer"
     encoding = answer.headers.get("content-encoding", "identity").strip().lower()
     failed = answer.status_code >= 400
     cap = MAX_PROBLEM if failed else MAX_ANSWER
@@ -396,7 +410,7 @@ def _translated(error: Exception, host: str, watch: _Watch) -> Exception:
         case TimeoutError():
             if watch.stage == "connecting":
                 return NotConnected(f"{host} did not accept a connection in time")
-            return Stalled(f"no byte moved in time while {watch.stage} ({host})")
+            return Stalled(f"{watch.late} ({host})")
         case httpx.ConnectTimeout() | httpx.PoolTimeout():
             return NotConnected(f"{host} did not accept a connection in time")
         case httpx.ConnectError() | httpx.ProxyError() | httpx.UnsupportedProtocol():
