@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import http.server
 import logging
 import re
@@ -32,6 +33,8 @@ class Server:
 
     def __init__(self, content: bytes) -> None:
         self.content, self.tag, self.ranges, self.length = content, '"v1"', True, True
+        self.encoding = ""
+        self.surplus = self.poured = 0  # bytes sent beyond a range: to be, and so far
         self.fails = 0
         self.status = 0
         self.asked: list[str] = []
@@ -75,14 +78,20 @@ class Server:
             request.send_header("Content-Range", f"bytes {first}-{last}/{len(self.content)}")
         if self.tag:
             request.send_header("ETag", self.tag)
+        if self.encoding:
+            request.send_header("Content-Encoding", self.encoding)
+        surplus = self.surplus if asked != "bytes=0-0" else 0
         if self.length:
-            request.send_header("Content-Length", str(len(body)))
+            request.send_header("Content-Length", str(len(body) + surplus))
         else:
             request.send_header("Connection", "close")
         request.end_headers()
         if found is None or found[2] != "0" or self.ranges:
             with contextlib.suppress(ConnectionError):
                 request.wfile.write(body)
+                for _ in range(0, surplus, 1 << 16):
+                    request.wfile.write(bytes(1 << 16))
+                    self.poured += 1 << 16
         with self._lock:
             self._now -= 1
 
@@ -251,6 +260,31 @@ def test_a_range_that_failed_is_asked_for_again(server: Server) -> None:
     server.fails = 2
 
     assert whole(open_source(server.url)) == server.content
+
+
+def test_more_than_was_asked_for_is_not_read(server: Server) -> None:
+    async def read() -> None:
+        source = open_source(server.url)
+        server.surplus = 256 << 20
+        try:
+            await source.read(BIG - 1000, 1000)
+        finally:
+            source.close()
+
+    with pytest.raises(SourceChanged, match=r"has 1,001 bytes .* where 1,000 should be"):
+        asyncio.run(read())
+    assert server.poured < server.surplus
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+@pytest.mark.parametrize("encoding", ["gzip", "deflate", "X-What"])
+def test_what_is_sent_encoded_is_refused(server: Server, encoding: str, ranges: bool) -> None:
+    """Nobody asked for that: what comes of it would be some other file."""
+    server.content = gzip.compress(bytes(BIG))
+    server.encoding, server.ranges = encoding, ranges
+
+    with pytest.raises(SourceError, match=f"(?i)sent {encoding}-encoded .* download it"):
+        whole(open_source(server.url))
 
 
 @pytest.mark.parametrize(("status", "asks"), [(404, 1), (403, 1)])

@@ -143,7 +143,10 @@ class Web:
             )
             if changed:
                 raise SourceChanged(f"{shown(self._url)} was replaced during the upload")
-            return bytes(await answer.read())
+            block, most = bytearray(), end - start + 1  # one too many tells of more
+            while more := await answer.content.read(most - len(block)):
+                block += more
+            return bytes(block)
 
     async def _begin(self, headers: dict[str, str] | None = None) -> Any:
         session = await self._system.set_session()
@@ -155,6 +158,13 @@ class Web:
         if answer.status >= 400 and answer.status != 416:
             answer.release()
             raise _refused(self._url, answer.status)
+        encoding = answer.headers.get("Content-Encoding", "").strip().lower()
+        if encoding not in ("", "identity"):  # ranges of it would not be ranges of the file
+            answer.close()
+            raise Final(
+                f"{shown(self._url)} is sent {encoding[:20]}-encoded though plain was asked for; "
+                "download it, and upload the file"
+            )
         return answer
 
     @staticmethod
