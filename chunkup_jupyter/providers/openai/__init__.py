@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ...errors import AuthError, CredentialsMissing, InvalidUpload
+from ...errors import CredentialsMissing, InvalidUpload
 from ...model import Rules, option
 from ...secrets import Need, Secret
-from ...wire import Response
 from .next_cell import arguments
 from .settings import NO_KEY
 from .uploads import Uploads
@@ -203,13 +202,6 @@ class AzureOpenAI(Uploads):
         if self.ad_token:
             return {"Authorization": f"Bearer {self.ad_token.reveal()}"}
         return {"api-key": self.api_key.reveal()}
-
-    def _expect(self, response: Response, doing: str) -> Response:
-        try:
-            return super()._expect(response, doing)
-        except AuthError as error:
-            error.expired = bool(self.ad_token) and response.status == 401
-            raise
 
     def _client_code(self) -> str:
         root, v1 = self._root

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ...answers import expect
+from ...errors import AuthError
 from ...model import Flow
 from ...wire import Request, Response, encoded, json_request
 from .settings import Settings
@@ -35,7 +36,12 @@ class Calls(Settings):
         return replace(made, within=self.timeout)
 
     def _expect(self, response: Response, doing: str) -> Response:
-        return expect(response, doing=doing)
+        """Raise what a status means; a key that is not known may have been replaced meanwhile."""
+        try:
+            return expect(response, doing=doing)
+        except AuthError as error:
+            error.expired = error.status == 401
+            raise
 
     def _ask(self, request: Request) -> Flow[Response]:
         """Return the answer, without the key that OpenAI's refusals repeat in part."""
