@@ -825,6 +825,27 @@ def test_a_history_that_cannot_be_kept_fails_no_upload(caplog):
     assert "could not be noted" in caplog.text
 
 
+def test_a_session_that_is_gone_because_it_is_finished_is_not_sent_again():
+    """The last report was carried out and its answer lost; then nobody knows the session."""
+    studio = Studio("twelvelabs")
+
+    async def forget(request):
+        if "/multipart-uploads/" not in request.url:
+            return None
+        answer = studio.sandbox.handle(request)
+        if studio.sandbox.finished():
+            return Response(404, content=b"{}", url=request.url)
+        return answer
+
+    studio.hook = forget
+
+    studio.run()
+
+    studio.arrived()
+    assert len(studio.parts()) == 10
+    assert not studio.told(Restarted)
+
+
 # credentials that expire
 
 

@@ -937,10 +937,26 @@ class TestAcknowledge:
         refused = said({"code": "parameter_invalid", "message": "expired"}, 400)
 
         with pytest.raises(SessionLost):
-            play(made().acknowledge(SESSION, RECEIPTS), refused, status("expired"))
+            play(made().acknowledge(SESSION, RECEIPTS), refused, status("expired"), said({}, 404))
         for code in (404, 410):
             with pytest.raises(SessionLost):
-                play(made().acknowledge(SESSION, RECEIPTS), said({}, code))
+                play(made().acknowledge(SESSION, RECEIPTS), said({}, code), said({}, 404))
+
+    @pytest.mark.parametrize(
+        "gone",
+        [
+            [said({}, 404)],
+            [said({}, 410)],
+            [said({"code": "parameter_invalid", "message": ""}, 400), status("expired")],
+        ],
+    )
+    def test_a_session_that_its_last_report_ended_is_not_lost(self, gone):
+        """The report was carried out, its answer lost, and it was repeated in vain."""
+        asset = said({"_id": "asset1", "status": "ready", "size": 25})
+
+        asked, _ = play(made().acknowledge(SESSION, RECEIPTS), *gone, asset)
+
+        assert asked[-1].url == f"{API}/assets/asset1"
 
     def test_any_other_no_is_an_error(self):
         with pytest.raises(AuthError, match="reporting parts"):
@@ -1098,6 +1114,14 @@ class TestComplete:
         asset = {"_id": "asset1", "status": "ready", "size": 25}
 
         _, result = play(made().complete(SESSION, RECEIPTS), gone, said(asset))
+
+        assert result.id == "asset1"
+
+    def test_so_may_one_that_goes_while_it_is_reported_to(self):
+        look, asset = status("active", done=[2]), {"status": "ready", "size": 25}
+
+        flow = made().complete(SESSION, RECEIPTS)
+        _, result = play(flow, look, look, said({}, 404), said(asset))
 
         assert result.id == "asset1"
 

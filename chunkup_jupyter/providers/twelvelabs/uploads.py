@@ -149,14 +149,19 @@ class Uploads(Urls, Assets):
         """Report finished parts. Repeats are counted by the server and change nothing.
 
         A batch that the server refuses is left to ``complete``, which looks at every
-        part. Raises ``SessionLost``.
+        part; so is a session that is gone because its last report finished it, and only
+        the answer was lost. Raises ``SessionLost``.
         """
-        for batch in self._batches(receipts):
-            response = yield from self._report(session, batch)
-            if response.status == 400:
-                yield from self._state(session, whole=False)
-            else:
-                accept(response, "reporting parts")
+        try:
+            for batch in self._batches(receipts):
+                response = yield from self._report(session, batch)
+                if response.status == 400:
+                    yield from self._state(session, whole=False)
+                else:
+                    accept(response, "reporting parts")
+        except SessionLost:
+            if (yield from self._finished(session)) is None:
+                raise
 
     def complete(
         self, session: Session, receipts: Sequence[PartReceipt], digest: str | None = None
@@ -168,13 +173,17 @@ class Uploads(Urls, Assets):
         again, ``SessionLost``.
         """
         try:
-            state = yield from self._state(session, whole=False)
+            return (yield from self._conclude(session, receipts))
         except SessionLost:
-            # Gone may mean completed long ago; then the asset can tell.
+            # Gone may mean completed, long ago or just now; then the asset can tell.
             finished = yield from self._finished(session)
             if finished is None:
                 raise
             return finished
+
+    def _conclude(self, session: Session, receipts: Sequence[PartReceipt]) -> Flow[Result | NotYet]:
+        """Complete a session that the server knows."""
+        state = yield from self._state(session, whole=False)
         # All reported, none failed: forty pages of chunks (10 GB) could tell no more.
         counted = state.raw.get("chunks_completed") == count(session.file.size, session.part_size)
         if not (state.done or counted):
