@@ -655,7 +655,6 @@ def test_a_byte_count_that_differs_cancels_and_begins_anew() -> None:
 @pytest.mark.parametrize(
     "answer",
     [
-        says(status=404, message="No such Upload object"),
         says(status=400, message="Upload has expired before all bytes came."),
         says(status=400, message="Upload is cancelled."),
         says(status=400, message="No such part: part_b"),
@@ -663,6 +662,14 @@ def test_a_byte_count_that_differs_cancels_and_begins_anew() -> None:
 )
 def test_completing_an_upload_that_is_gone_begins_it_anew(answer: Response) -> None:
     completing(SessionLost, answer)
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_one_that_is_not_known_begins_anew_when_it_made_no_file(status: int) -> None:
+    gone = says(status=status, message="No such Upload object")
+
+    completing(SessionLost, gone, says(NOTHING))
+    completing(SessionLost, gone, says(status=403, message="missing scope"))
 
 
 def test_another_refusal_of_the_completion_is_refused() -> None:
@@ -709,8 +716,16 @@ def test_a_lost_answer_is_looked_for_among_the_files(refusal: Response) -> None:
     )
 
 
-def test_a_completed_upload_is_found_by_another_process_too() -> None:
-    result, _ = complete(says(status=400, message="Upload is completed."), says(LISTED))
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        says(status=400, message="Upload is completed."),
+        says(status=404, message="No such Upload object"),
+        says(status=410, message="Gone"),
+    ],
+)
+def test_a_completed_upload_is_found_by_another_process_too(refusal: Response) -> None:
+    result, _ = complete(refusal, says(LISTED))
 
     assert result.id == "file-abc"
 

@@ -104,11 +104,12 @@ class Completion(Calls):
                 f"{self.title} seems to count both; the upload has to begin anew",
             )
         completed = "completed" in words
-        if lost is not None or completed:
-            found = None if certain else (yield from self._find(session, digest))
+        # Gone may mean completed: by an attempt whose answer was lost, or an earlier process.
+        if (gone or completed or lost is not None) and not certain:
+            found = yield from self._find(session, digest)
             if found is not None:
                 return found
-            if not certain and (response.status in (400, 404, 410, 422)):
+            if (completed or lost is not None) and response.status in (400, 404, 410, 422):
                 raise self._unknown(session, said) from lost
         if gone or re.search(r"\bparts?", words):
             reason = gone or f"{self.title} does not know its parts any more ({said})"
