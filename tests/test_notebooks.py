@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import re
 from pathlib import Path
 
@@ -11,6 +12,10 @@ import pytest
 from nbclient import NotebookClient
 
 import chunkup_jupyter.errors
+from chunkup_jupyter.sandbox.openai import OpenAISandbox
+from chunkup_jupyter.sandbox.oss import OSSSandbox
+from chunkup_jupyter.sandbox.server import serve
+from chunkup_jupyter.sandbox.twelvelabs import TwelveLabsSandbox
 
 pytestmark = pytest.mark.slow
 
@@ -87,12 +92,14 @@ PROMISES = {
     "06_inside_a_protocol": [
         r"IntegrityError: OpenAI holds other bytes than were sent",
         r"once: True",
-        r"found: 56 bytes · size, as OpenAI counts it",
+        r"56 bytes · size, as OpenAI counts it · MD5 [0-9a-f]{32}",
         r"'SignatureDoesNotMatch'",
         r"IntegrityError: part 2 did not arrive as it was sent",
         r"(?s)parts 1 to 3: (\d+)\nwhole file:   \1",
         r"(?s)PUT .*403\n.*presigned-urls.*200\n.*PUT .*200",
+        r"NotYet: .+\n(?s:.*)Result: ready",
         r"5 bytes: b'hello'",
+        r"4 files were deleted",
     ],
     "07_write_a_provider": [
         r"(?s)answer 409\nHEAD\nPATCH at 5 of 6 bytes",
@@ -117,6 +124,26 @@ notebooks = pytest.mark.parametrize(
 )
 
 
+def fresh(name: str) -> nbformat.NotebookNode:
+    """Return a notebook without outputs."""
+    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+    for cell in notebook.cells:
+        cell.pop("outputs", None) if cell.cell_type != "code" else cell.update(outputs=[])
+    return notebook
+
+
+def run(notebook: nbformat.NotebookNode) -> None:
+    """Run a notebook in a kernel of its own. Raises when a cell does."""
+    NotebookClient(
+        notebook,
+        timeout=240,
+        iopub_timeout=60,  # with the usual 4 s a loaded machine's outputs come too late
+        raise_on_iopub_timeout=True,
+        kernel_name="python3",
+        resources={"metadata": {"path": NOTEBOOKS}},
+    ).execute()
+
+
 def outputs_of(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
     """Return all outputs, in order."""
     return [output for cell in notebook.cells for output in cell.get("outputs", ())]
@@ -137,22 +164,35 @@ def test_a_notebook_runs_and_keeps_its_word(name, tmp_path, monkeypatch):
         monkeypatch.setenv(variable, f"{CANARY}-{variable}")
     monkeypatch.setenv("CHUNKUP_STATE", str(tmp_path))
     monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
-    notebook = nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
-    for cell in notebook.cells:
-        cell.pop("outputs", None) if cell.cell_type != "code" else cell.update(outputs=[])
+    notebook = fresh(name)
 
-    NotebookClient(
-        notebook,
-        timeout=240,
-        iopub_timeout=60,  # with the usual 4 s a loaded machine's outputs come too late
-        raise_on_iopub_timeout=True,
-        kernel_name="python3",
-        resources={"metadata": {"path": NOTEBOOKS}},
-    ).execute()
+    run(notebook)
 
     keeps_its_word(notebook, name)
     assert CANARY not in nbformat.writes(notebook)
     assert not any(CANARY.encode() in path.read_bytes() for path in files_below(tmp_path))
+
+
+def test_one_cell_sends_the_protocols_elsewhere(tmp_path, monkeypatch):
+    """Servers with the real limits stand for the real services; the environment names them."""
+    notebook = fresh("06_inside_a_protocol")
+    [switch] = [cell for cell in notebook.cells if cell.source.startswith("SANDBOX = True\n")]
+    switch.source = switch.source.replace("SANDBOX = True", "SANDBOX = False", 1)
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    sandboxes = OpenAISandbox(), OSSSandbox(bucket="sandbox"), TwelveLabsSandbox()
+
+    with contextlib.ExitStack() as stack:
+        for sandbox in sandboxes:
+            stack.enter_context(serve(sandbox))
+            for name, value in sandbox.environment().items():
+                monkeypatch.setenv(name, value)
+        run(notebook)
+        left = [sandbox.finished() for sandbox in sandboxes]
+
+    text = text_of(notebook)
+    assert "280000 bytes · size of the object · CRC-64 of every part" in text
+    assert "185929 bytes · MD5 of every part" in text
+    assert not any(left)
 
 
 @notebooks
