@@ -7,14 +7,15 @@ import re
 from types import SimpleNamespace
 from xml.etree import ElementTree
 
+from IPython.core.formatters import DisplayFormatter
+
 from chunkup_jupyter import upload
 from chunkup_jupyter.ui.curves import Curve, draw
 
 
 def svg_of(drawing):
     """Return a drawing's image as XML."""
-    code = re.search(r"base64,([^\"]+)", drawing._repr_html_())[1]
-    return ElementTree.fromstring(base64.b64decode(code))
+    return ElementTree.fromstring(drawing._repr_svg_())
 
 
 def curve_of(*points):
@@ -50,7 +51,20 @@ def test_the_words_beside_a_picture_say_the_seconds():
     drawing = draw({"ours": curve_of((0, 0), (1.25, 5)), '"theirs"': curve_of((0, 0), (2, 5))})
 
     assert repr(drawing) == 'ours 1.2 s, "theirs" 2.0 s'
-    assert "&quot;theirs&quot; 2.0 s" in drawing._repr_html_()
+    title = svg_of(drawing).find("{http://www.w3.org/2000/svg}title")
+    assert title.text == 'ours 1.2 s, "theirs" 2.0 s'
+
+
+def test_a_saved_notebook_holds_the_picture_as_html_and_as_an_image():
+    """JupyterLab shows no SVG of a notebook that is not trusted; other pages take no HTML."""
+    drawing = draw({"<ours>": curve_of((0, 0), (1.25, 5))})
+
+    data, _ = DisplayFormatter().format(drawing)
+
+    assert set(data) == {"text/html", "image/svg+xml", "text/plain"}
+    assert 'alt="&lt;ours&gt; 1.2 s"' in data["text/html"]
+    code = re.search(r"base64,([^\"]+)", data["text/html"])[1]
+    assert base64.b64decode(code).decode() == data["image/svg+xml"]
 
 
 def test_nothing_to_draw_is_no_error():

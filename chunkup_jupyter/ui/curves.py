@@ -46,9 +46,14 @@ class Drawing:
         return ", ".join(f"{name} {curve.seconds:.1f} s" for name, curve in self._curves.items())
 
     def _repr_html_(self) -> str:
-        image = base64.b64encode(_svg(self._curves).encode()).decode()
+        # JupyterLab takes this one; it shows no SVG of a notebook that is not trusted.
+        image = base64.b64encode(self._repr_svg_().encode()).decode()
         told = html.escape(repr(self), quote=True)
         return f'<img alt="{told}" src="data:image/svg+xml;base64,{image}">'
+
+    def _repr_svg_(self) -> str:
+        # For pages that take no HTML.
+        return _svg(self._curves, repr(self))
 
 
 def draw(curves: Mapping[str, Curve]) -> Drawing:
@@ -56,7 +61,7 @@ def draw(curves: Mapping[str, Curve]) -> Drawing:
     return Drawing(curves)
 
 
-def _svg(curves: Mapping[str, Curve]) -> str:
+def _svg(curves: Mapping[str, Curve], told: str) -> str:
     far = max((curve.seconds for curve in curves.values()), default=0) or 1.0
     top = max((sent for curve in curves.values() for _, sent in curve.points), default=0) or 1
     bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
@@ -68,6 +73,7 @@ def _svg(curves: Mapping[str, Curve]) -> str:
         return bottom - sent / top * (bottom - _TOP)
 
     shapes = [
+        f"<title>{html.escape(told)}</title>",
         f'<path d="M{_LEFT} {y(0)}H{right}M{_LEFT} {y(top)}H{right}" stroke="#8885"/>',
         f'<text x="{_LEFT - 6}" y="{y(top) + 4}" text-anchor="end">{_megabytes(top)}</text>',
         f'<text x="{right}" y="{_HEIGHT - 8}" text-anchor="end">{far:.1f} s</text>',
@@ -80,7 +86,7 @@ def _svg(curves: Mapping[str, Curve]) -> str:
             f'<text x="{_LEFT + 190 * number}" y="16" fill="{colour}">{html.escape(name)} '
             f"{curve.seconds:.1f} s</text>",
         ]
-    size = f'width="{_WIDTH}" height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}"'
+    size = f'width="{_WIDTH}" height="{_HEIGHT}" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img"'
     font = 'font-family="sans-serif" font-size="12" fill="#888"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {font}>{"".join(shapes)}</svg>'
 
