@@ -176,6 +176,18 @@ def test_a_notebook_runs_and_keeps_its_word(name, tmp_path, monkeypatch):
     assert not any(CANARY.encode() in path.read_bytes() for path in files_below(tmp_path))
 
 
+def test_without_ffmpeg_the_clip_that_comes_along_is_taken(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))  # no program at all
+    monkeypatch.setenv("CHUNKUP_STATE", str(tmp_path / "state"))
+    monkeypatch.setenv("IPYTHONDIR", str(tmp_path / "ipython"))
+    notebook = fresh("04_twelvelabs")
+
+    run(notebook)
+
+    keeps_its_word(notebook, "04_twelvelabs")
+    assert f"{(NOTEBOOKS / 'assets' / 'clip.mp4').stat().st_size:,} bytes" in text_of(notebook)
+
+
 def test_one_cell_sends_the_protocols_elsewhere(tmp_path, monkeypatch):
     """Servers with the real limits stand for the real services; the environment names them."""
     notebook = fresh("06_inside_a_protocol")
