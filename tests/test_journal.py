@@ -320,6 +320,23 @@ def test_damage_sets_the_journal_aside_and_keeps_the_session(folder: Path, writt
     assert (again.problem, again.replay().session) == ("", SESSION)
 
 
+@pytest.mark.parametrize("at", ["end", "middle", "alone"])
+def test_a_line_whose_checksum_holds_and_that_says_nothing_is_damage(
+    folder: Path, written: Path, at: str
+) -> None:
+    """Zeros are the checksum of nothing: a file system's idea of an empty block, say."""
+    lines, nothing = written.read_bytes().splitlines(keepends=True), b"00000000 \n"
+    placed = {"end": [*lines, nothing], "middle": [*lines[:-1], nothing, lines[-1]]}
+    written.write_bytes(b"".join(placed.get(at, [nothing])))
+
+    assert len(unfinished(folder)) == (at != "alone")
+    assert journal.peek(folder, KEY).session == (None if at == "alone" else SESSION)
+    one = open_journal(folder, KEY)
+
+    assert bool(one.problem) is (at != "end")
+    assert len(one.replay().parts) == (3 if at == "end" else 0)
+
+
 def test_every_damaged_byte_is_noticed_or_harmless(folder: Path, written: Path) -> None:
     """A part is never made up: what is found is what was written, or nothing."""
     whole = written.read_bytes()

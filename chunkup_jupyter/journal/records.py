@@ -190,9 +190,12 @@ def encode(content: Mapping[str, Any]) -> bytes:
 
 
 def _decode(line: bytes) -> dict[str, Any] | None:
-    """Return what a line holds, None when its checksum does not hold."""
+    """Return what a line holds, None when its checksum does not hold or it is no JSON."""
     checksum, _, text = line.partition(b" ")
     if checksum != b"%08x" % zlib.crc32(text):
         return None
-    content = json.loads(text)
+    try:
+        content = json.loads(text)
+    except ValueError:  # zeros are the checksum of nothing
+        return None
     return content if isinstance(content, dict) else None
