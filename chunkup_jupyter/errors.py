@@ -186,4 +186,4 @@ class UploadInterrupted(ChunkupError, KeyboardInterrupt):
 
 
 class UploadCancelled(ChunkupError):
-    """The user cancelled the upload; nothing of it is kept."""
+    """The user cancelled the upload; its message says what is left of it, if anything is."""

@@ -137,12 +137,12 @@ class Stopped(Event):
 
 @dataclass(frozen=True)
 class Cancelled(Event):
-    """Cancelled by the user; nothing is kept."""
+    """Cancelled by the user; nothing is kept but what the provider could not be told of."""
 
 
 @dataclass(frozen=True)
 class Failed(Event):
-    """Ended by an error; session and journal are kept."""
+    """Ended by an error; session and journal are kept if they can be of use."""
 
     error: BaseException
 

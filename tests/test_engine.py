@@ -374,6 +374,67 @@ def test_a_cancelled_upload_is_gone_everywhere(kind):
     assert len(aborts) == 2, "a part may have landed after the first"
 
 
+def refusing_aborts(studio: Studio, how: str):
+    """Let no abort through from now on: refuse it, or break its connection."""
+    send = studio.send
+
+    async def deaf(request, *args, **options):
+        if request.url.endswith("/cancel") or request.method == "DELETE":
+            if how == "dropped":
+                raise Dropped("the connection broke")
+            return Response(403, content=b"{}", url=request.url)
+        return await send(request, *args, **options)
+
+    studio.send = deaf
+
+
+@pytest.mark.parametrize("how", ["refused", "dropped"])
+@pytest.mark.parametrize(
+    ("kind", "advice"),
+    [("openai", r"it lapses in \d+ (min|h)"), ("oss", r"%chunkup orphans oss://\S+ lists it$")],
+)
+def test_what_the_server_could_not_be_told_to_forget_stays_known(kind, advice, how):
+    """A session costs money as long as it is open."""
+    studio = Studio(kind)
+    refusing_aborts(studio, how)
+
+    upload = asyncio.run(stopped_after(studio, 4, cancel=True))
+
+    (left,) = studio.sandbox.unfinished()
+    (warned,) = studio.told(Warned)
+    assert isinstance(studio.events[-1], Cancelled)
+    assert studio.lines.data
+    assert warned.text == upload.left
+    assert re.search(f"could not be told to forget upload {left}.*{advice}", warned.text)
+
+
+def test_a_changed_source_gives_its_session_up_only_when_the_server_hears_of_it():
+    studio = Studio("oss")
+    refusing_aborts(studio, "dropped")
+
+    with pytest.raises(SourceChanged):
+        studio.run(source=Changing(5), jobs=1)
+
+    assert studio.sandbox.unfinished()
+    assert studio.lines.data
+    assert "could not be told" in studio.told(Warned)[0].text
+
+
+def test_a_new_start_names_the_session_that_it_leaves_behind():
+    studio = Studio("oss")
+    asyncio.run(stopped_after(studio, 4))
+    (old,) = studio.sandbox.unfinished()
+    refusing_aborts(studio, "refused")
+
+    studio.run(fresh=True)
+
+    studio.arrived()
+    (warned,) = studio.told(Warned)
+    assert f"could not be told to forget upload {old}" in warned.text
+    assert "orphans" in warned.text
+    assert not studio.lines.data
+
+
 def test_a_second_cancel_disturbs_nothing():
     studio = Studio()
 

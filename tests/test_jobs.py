@@ -304,7 +304,7 @@ def test_a_cancelled_job_does_not_go_on_in_silence(place):
     job.cancel()
     assert job.settle(10)
 
-    with pytest.raises(errors.InvalidUpload, match="was cancelled and nothing of it is kept"):
+    with pytest.raises(errors.InvalidUpload, match="was cancelled; start it anew"):
         job.resume()
 
 

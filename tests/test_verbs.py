@@ -13,14 +13,14 @@ from typing import Any
 import pytest
 
 from chunkup_jupyter import jobs, journal
-from chunkup_jupyter.errors import AlreadyUploading, InvalidUpload
+from chunkup_jupyter.errors import AlreadyUploading, InvalidUpload, SourceChanged
 from chunkup_jupyter.events import State
 from chunkup_jupyter.sandbox import Store
 from chunkup_jupyter.sandbox.faults import Fault, Faulty, On
 from chunkup_jupyter.sandbox.oss import OSSSandbox
 from chunkup_jupyter.sandbox.server import Served, serve
 from chunkup_jupyter.sandbox.twelvelabs import TwelveLabsSandbox
-from chunkup_jupyter.ui import complete, doctor, grammar, parsers, running, verbs
+from chunkup_jupyter.ui import cards, complete, doctor, grammar, parsers, running, trouble, verbs
 from chunkup_jupyter.ui.bars import Quiet
 
 MIB = 1 << 20
@@ -156,6 +156,45 @@ def test_pause_and_resume_and_cancel_a_running_job(oss: Served) -> None:
     assert journal.unfinished() == []
     with pytest.raises(InvalidUpload, match="nothing to cancel"):
         told(f"cancel {job.id}")
+
+
+def test_a_cancel_the_provider_did_not_hear_of_is_told_and_can_be_made_up_for(oss: Served) -> None:
+    job = begun(oss)
+    oss.sandbox.script += (On(Fault.DROP_BEFORE, method="DELETE", times=0),)
+
+    text = told(f"cancel {job.id}")
+
+    (one,) = journal.unfinished()
+    made_up_for = f"cancel {one.id[:8]}"
+    for said in (text, told(f"show {job.id}"), str(job.error), trouble.screen(job.error, job)):
+        assert "OSS could not be told to forget upload" in said
+        assert said.endswith(f"run %chunkup {made_up_for}")
+        assert "nothing" not in said
+    assert made_up_for in cards.job_html(job)
+    assert "nothing" not in cards.job_html(job)
+    assert one.id[:8] in told("list")
+
+    heal(oss)
+    assert "nothing of it is kept" in told(made_up_for)
+
+    assert oss.sandbox.unfinished() == []
+    assert journal.unfinished() == []
+
+
+def test_a_file_that_changed_says_what_is_left_of_it_there(oss: Served, folder: Path) -> None:
+    job = begun(oss)
+    oss.sandbox.script += (On(Fault.DROP_BEFORE, method="DELETE", times=0),)
+    with (folder / "big.bin").open("ab") as file:
+        file.write(b"more")
+    job.settle(30)
+
+    text = told(f"show {job.id}")
+
+    (one,) = journal.unfinished()
+    assert isinstance(job.error, SourceChanged)
+    assert "Kept" not in text
+    assert text.count(f"run %chunkup cancel {one.id[:8]}") == 1
+    assert cards.job_html(job).count(f"run %chunkup cancel {one.id[:8]}") == 1
 
 
 def test_resume_goes_on_with_a_stopped_job(oss: Served) -> None:

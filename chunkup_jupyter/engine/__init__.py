@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import random
+import shlex
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 from .. import digests, plan
+from ..answers import clean
 from ..errors import (
     AuthError,
     IntegrityError,
@@ -105,6 +107,8 @@ class Upload:
     """What is known to be doubtful before it begins; told first."""
     terms: Mapping[str, Any] = field(default_factory=dict)
     """What is settled when a session opens: a session with other terms is not resumed."""
+    undo: str = ""
+    """The line that cancels it once it has ended, "" when there is none."""
     policy: Policy = field(default_factory=Policy)
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
     now: Callable[[], float] = time.time
@@ -115,6 +119,8 @@ class Upload:
         self.session: Session | None = None
         self.ready = not self.provider.waits_ready
         """Whether the provider can use the file; some take minutes after the last byte."""
+        self.left = ""
+        """What the provider could not be told to forget, in words; "" when it was told."""
         self.pace = Pace(self.options.jobs)
         self._flight: dict[int, int] = {}
         self._sums: dict[int, int] = {}
@@ -188,8 +194,7 @@ class Upload:
             result = there or await self._persist()
         except asyncio.CancelledError:
             if self._cancelling:
-                await _undisturbed(self._abort())
-                self.journal.discard()
+                await self._give_up()
                 self.tell(Cancelled())
             else:
                 self.journal.close()
@@ -209,9 +214,7 @@ class Upload:
         # Outside the handler: the group it came in would stay with it, and IPython shows
         # a whole traceback of whatever a group is with.
         if isinstance(failure, (SourceChanged, IntegrityError)):
-            # Nothing of it can be used again, and sessions cost money.
-            await _undisturbed(self._abort())
-            self.journal.discard()
+            await self._give_up()  # nothing of it can be used again, and sessions cost money
         elif self.journal.replay().session is None and (
             _said_no(failure) or not self.transport.reached
         ):
@@ -530,11 +533,21 @@ class Upload:
             self.provider = fresh
             return True
 
-    async def _abort(self) -> None:
-        """Make the server forget the session, as far as it can be reached."""
+    async def _give_up(self) -> None:
+        """Have it forgotten there and here; here only once it is forgotten there."""
+        if await _undisturbed(self._abort(self.undo)):
+            self.journal.discard()
+        else:
+            self.journal.close()
+
+    async def _abort(self, undo: str = "") -> bool:
+        """Make the server forget the session; say whether it could be told, and warn if not.
+
+        ``undo`` is the line that tries it again, if the journal is kept for it.
+        """
         session = self.session or self.journal.replay().session
         if session is None:
-            return
+            return True
         patient = Transport(
             self.client,
             self.provider.rules,
@@ -543,11 +556,16 @@ class Upload:
             rng=self.rng,
         )
         # Twice: a part that was in flight may have landed after the first.
-        with suppress(Exception):
+        try:
             async with asyncio.timeout(15):
                 for _ in range(2):
                     await patient.run(self.provider.abort(session))
-        self.session = None
+        except Exception:
+            self._warn_of_left(session, undo if self.journal.kept else "")
+            return False
+        finally:
+            self.session = None
+        return True
 
     # telling
 
@@ -568,6 +586,20 @@ class Upload:
         left = self.progress.total - self.progress.sent
         if warning := self._hourglass.warning(now, self._moved, left, remains):
             self.tell(Warned(warning))
+
+    def _warn_of_left(self, session: Session, undo: str) -> None:
+        self.left = (
+            f"{self.provider.title} could not be told to forget upload "
+            f"{clean(session.upload_id, 60)}"
+        )
+        if undo:
+            self.left += f"; once it can be reached, run {undo}"
+        elif session.expires_at is not None:
+            self.left += f"; it lapses in {seconds_text(max(0, session.expires_at - self.now()))}"
+        else:
+            url = shlex.quote(self.provider.url)
+            self.left += f"; once it can be reached, %chunkup orphans {url} lists it"
+        self.tell(Warned(self.left))
 
     async def _note(self, record: Record) -> None:
         await self.journal.write(record)
@@ -593,12 +625,13 @@ class Upload:
                 self.journal.beat(f"{self.progress.percent} %")
 
 
-async def _undisturbed(work: Coroutine[Any, Any, None]) -> None:
+async def _undisturbed(work: Coroutine[Any, Any, T]) -> T:
     """Finish ``work`` however often the caller is cancelled meanwhile."""
     task = asyncio.ensure_future(work)
     while not task.done():
         with suppress(asyncio.CancelledError):
             await asyncio.shield(task)
+    return task.result()
 
 
 def _said_no(error: BaseException) -> bool:

@@ -246,6 +246,11 @@ class Job(Waited[UploadResult]):
         """The arguments of ``%chunkup`` that continue this upload; "" when it has none."""
         return self._run.line
 
+    @property
+    def left(self) -> str:
+        """What the provider could not be told to forget, in words; "" when it was told."""
+        return self._run.upload.left
+
     def __reduce__(self) -> NoReturn:
         raise TypeError("a job lives in this process; keep job.result().to_dict()")
 
@@ -296,9 +301,7 @@ class Job(Waited[UploadResult]):
         Raises ``InvalidUpload`` after a cancel: there is nothing to go on with.
         """
         if self.done() and self.state is State.CANCELLED:
-            raise InvalidUpload(
-                f"{self.name} was cancelled and nothing of it is kept; start it anew"
-            )
+            raise InvalidUpload(f"{self.name} was cancelled; start it anew")
         if self.done() and self.state in (State.STOPPED, State.FAILED):
             self._begin(replace(self._order.options, fresh=False))
         else:

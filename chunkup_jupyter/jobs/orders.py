@@ -113,6 +113,11 @@ class Order:
         """Whether it goes to a server on this machine."""
         return self.asked.sandbox
 
+    @property
+    def listed(self) -> bool:
+        """Whether the verbs find its journal, so that a line can go on with it."""
+        return self.state == default_folder()
+
     def refresh(self) -> Provider | None:
         """Return the provider with fresher keys, None when there are none."""
         if isinstance(self.asked.dest, Provider):

@@ -87,6 +87,7 @@ class Run:
             known=self._known,
             warnings=self.plan.warnings,
             terms=terms_of(order, provider),
+            undo=f"%chunkup cancel {journal.key.id[:8]}" if order.listed else "",
         )
 
     @property
@@ -160,7 +161,8 @@ class Run:
         return UploadInterrupted(f"{text}. To go on: %chunkup {self.line}" if self.line else text)
 
     def _cancelled(self) -> UploadCancelled:
-        return UploadCancelled(f"{self.upload.source.info.name}: cancelled; nothing of it is kept")
+        left = self.upload.left or "nothing of it is kept"
+        return UploadCancelled(f"{self.upload.source.info.name}: cancelled; {left}")
 
     def _clock(self, event: Event, progress: Progress) -> None:
         """Begin to count the time once a session is open."""

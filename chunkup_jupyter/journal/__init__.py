@@ -144,6 +144,11 @@ class Journal:
         self._known = Known(self._source)
         self._load()
 
+    @property
+    def kept(self) -> bool:
+        """Whether another process finds its session on disk, as far as it was ever written."""
+        return self._begun and not self._lines.instant
+
     def replay(self) -> Past:
         """Return what is known: what was read when opening, and what was written since."""
         with self._guard:
@@ -196,6 +201,7 @@ class Journal:
         if self._pid == os.getpid():
             with contextlib.suppress(OSError):
                 self._lines.delete()
+        self._begun = False
         self.close()
 
     def close(self) -> None:

@@ -151,7 +151,7 @@ def ended_text(job: Any, progress: Progress, story: Story | None) -> str:
             text = trouble.interrupted(job)
         case State.CANCELLED:
             title = words.title(job.name, job.target)
-            text = f"◼ {title} was cancelled; nothing of it can be resumed"
+            text = f"◼ {title} was cancelled; {trouble.gone(job)}"
         case _:
             text = words.sentence(job.name, job.target, progress)
     return words.marked(text, job.sandbox)
@@ -237,7 +237,7 @@ def _stopped(job: Any, progress: Progress, story: Story | None, brief: bool) -> 
         what = f"{job.name} → {job.target} was {progress.state.value}"
         rest = []
         if progress.state is State.CANCELLED:
-            rest = [("Kept", "nothing that could be resumed")]
+            rest = [] if getattr(job, "left", "") else [("Kept", "nothing that could be resumed")]
         elif progress.state is State.STOPPED:
             left = trouble.kept(progress)
             rest = [("Kept", left)] if left else []
@@ -247,7 +247,7 @@ def _stopped(job: Any, progress: Progress, story: Story | None, brief: bool) -> 
         (label, code(text) if text.startswith("%chunkup ") else escape(text))
         for label, text in (() if brief else rest)
     ]
-    rows += _warnings(progress)
+    rows += [row for row in _warnings(progress) if row not in rows]
     if progress.parts and progress.state is not State.CANCELLED:
         counts = (
             f"{progress.parts_done:,} of "

@@ -32,6 +32,8 @@ def rows(
     discarded = isinstance(error, (errors.SourceChanged, errors.IntegrityError))
     if progress is not None and not discarded and (text := kept(progress)):
         found.append(("Kept", text))
+    if left := getattr(job, "left", ""):
+        found.append(("Warning", words.shown(left)))
     advice = now(error)
     if advice:
         found.append(("Now", advice))
@@ -60,7 +62,7 @@ def screen(
         return words.marked(interrupted(job, prompt=prompt, bound=bound), sandbox)
     if isinstance(error, errors.UploadCancelled):
         name = words.shown(getattr(job, "name", "the upload"))
-        text = f"Cancelled: {name}; nothing of it can be resumed"
+        text = f"Cancelled: {name}; {gone(job)}"
         return words.marked(text + _in(bound), sandbox)
     if isinstance(error, errors.SomeFailed):
         text = some_failed(error, job, prompt=prompt, bound=bound)
@@ -124,6 +126,11 @@ def interrupted(job: Any, *, prompt: str = "%chunkup ", bound: tuple[str, ...] =
         text += f", {progress.parts_done:,} of {words.plural(progress.parts, noun)} {end}"
     text += f". Go on with: {words.command(prompt, getattr(job, 'line', ''))}".rstrip()
     return text + _in(bound)
+
+
+def gone(job: Any) -> str:
+    """Return what a cancelled upload leaves behind, as a phrase."""
+    return words.shown(getattr(job, "left", "")) or "nothing of it can be resumed"
 
 
 def kept(progress: Progress) -> str:

@@ -231,14 +231,15 @@ def _cancel(line: Line, prompt: str) -> Told:
     if found.state in (State.COMPLETED, State.CANCELLED):
         raise InvalidUpload(f"{found.name} is {found.state.value}; there is nothing to cancel")
     found.cancel()
-    found.settle(10.0)
-    return _cancelled(found)
+    if not found.settle(20.0):  # the provider is told for 15 s at most
+        return _said(f"cancelling {found.name} → {found.target}; `list` says when it has ended")
+    return _cancelled(found, found.left)
 
 
-def _cancelled(found: Any) -> Told:
+def _cancelled(found: Any, left: str = "") -> Told:
     kind = providers.load(found.target)
     kept = f"what {kind.title} has of it lapses" if kind.lapses else "nothing of it is kept"
-    return _said(f"cancelled {found.name} → {found.target}; {kept}")
+    return _said(f"cancelled {found.name} → {found.target}; {left or kept}")
 
 
 # -- tidying up
