@@ -569,6 +569,59 @@ def test_a_resume_that_is_impossible_says_why_and_begins_anew(change, reason):
     assert not studio.sandbox.unfinished(), "the old one is given up"
 
 
+def crashed_completing(studio: Studio, *, carried_out: bool) -> None:
+    """Let the kernel die while the server is asked to complete the upload."""
+
+    async def story():
+        upload = studio.upload()
+        dying = asyncio.Event()
+
+        async def hook(request):
+            if upload.progress.state is not State.COMPLETING:
+                return
+            if carried_out and studio.kind == "openai":  # at TwelveLabs the last report did it
+                await MemoryClient.send(studio, request)
+            dying.set()
+            await asyncio.sleep(60)
+
+        studio.hook = hook
+        task = asyncio.create_task(upload.run())
+        await dying.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        studio.hook = None
+
+    asyncio.run(story())
+    assert bool(studio.sandbox.finished()) is carried_out
+
+
+@pytest.mark.parametrize("kind", ["openai", "twelvelabs"])
+def test_what_was_completed_before_a_crash_is_found_after_its_sessions_life(kind):
+    studio = Studio(kind)
+    crashed_completing(studio, carried_out=True)
+    sent = len(studio.parts())
+    studio.clock.time += 2 * studio.provider.rules.life
+
+    studio.run()
+
+    studio.arrived()
+    assert len(studio.parts()) == sent
+    assert not studio.told(Restarted)
+
+
+def test_what_was_not_completed_before_its_session_expired_is_sent_anew():
+    studio = Studio("openai")
+    crashed_completing(studio, carried_out=False)
+    studio.clock.time += 2 * studio.provider.rules.life
+
+    studio.run()
+
+    studio.arrived()
+    assert len(studio.parts()) == 20
+    assert "expired" in studio.told(Restarted)[0].reason
+
+
 @pytest.mark.parametrize(
     ("name", "terms", "reason"),
     [

@@ -356,7 +356,7 @@ class Upload:
             asked = self.options.part_size
             if asked is not None:  # as the rules would have it
                 asked = plan.choose_part_size(file.size, asked, rules)
-            reason = unusable(old, file, asked, self.now(), self.terms)
+            reason = unusable(past, file, asked, self.now(), self.terms)
             if self._fresh:
                 self._fresh = False
                 reason = "a fresh start was asked for"

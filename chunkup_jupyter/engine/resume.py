@@ -21,17 +21,21 @@ MARGIN = 120.0  # seconds a session must still live to be worth resuming
 
 
 def unusable(
-    session: Session,
+    past: Past,
     file: FileInfo,
     part_size: int | None,
     now: float,
     terms: Mapping[str, Any] | None = None,
 ) -> str:
-    """Return why an old session cannot be resumed, "" when it can.
+    """Return why the session of ``past`` cannot be resumed, "" when it can.
 
-    ``part_size`` is the one asked for, None for any; ``now`` is in Unix seconds; ``terms``
-    are those a new session would be opened with.
+    One that expired can when every part is noted: it may have been completed just before
+    a crash, and completing it again finds that out. ``part_size`` is the one asked for,
+    None for any; ``now`` is in Unix seconds; ``terms`` are those a new session would be
+    opened with.
     """
+    session = past.session
+    assert session is not None
     if session.file.name != file.name:
         return f"it was begun under the name {session.file.name}; starting again"
     if session.file.size != file.size:
@@ -51,7 +55,8 @@ def unusable(
     if other:
         options = ", ".join(f"--{name.replace('_', '-')}" for name in other)
         return f"it was begun with another {options}, which is settled at the start; starting again"
-    if session.expires_at is not None and session.expires_at - now < MARGIN:
+    expired = session.expires_at is not None and session.expires_at - now < MARGIN
+    if expired and not _whole(session, past):
         return "the earlier session expired; starting again"
     return ""
 
@@ -75,11 +80,10 @@ async def reusable(
         Unproved: what the server holds in order cannot be used.
     """
     unknown: list[Part] = []
-    whole = len(past.parts) == plan.count(session.file.size, session.part_size)
     try:
         held = await ask()
     except SessionLost:
-        if not whole:
+        if not _whole(session, past):
             raise
         held = None  # it may be gone because it was completed: that verb can tell
     known = {number: (done.receipt, f"crc64:{done.crc64}") for number, done in past.parts.items()}
@@ -115,6 +119,10 @@ async def reusable(
         crc = await crc64_of(source, part.start, part.size)
         proved.append(PartDone(PartReceipt(part.number, part.size), crc))
     return proved
+
+
+def _whole(session: Session, past: Past) -> bool:
+    return len(past.parts) == plan.count(session.file.size, session.part_size)
 
 
 def _end(session: Session, number: int) -> int:

@@ -46,7 +46,7 @@ def _resumed(plan: Plan, order: Order, source: Source) -> Plan:
         return plan
     if asked is not None:  # as the rules would have it
         asked = choose_part_size(source.info.size, asked, provider.rules)
-    if unusable(session, source.info, asked, time.time(), terms_of(order, provider)):
+    if unusable(past, source.info, asked, time.time(), terms_of(order, provider)):
         return plan
     kept: list[PartReceipt] = [past.parts[number].receipt for number in sorted(past.parts)]
     return replace(plan, part_size=session.part_size, resumable=tuple(kept))
