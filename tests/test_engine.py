@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import pytest
 
+from chunkup_jupyter import engine
 from chunkup_jupyter.conformance import Clock
 from chunkup_jupyter.engine import CONFIRMING, Options, Upload
 from chunkup_jupyter.engine.telling import Telling
@@ -252,6 +253,45 @@ def test_a_pause_before_anything_holds_the_first_request():
         assert not studio.sent
         upload.resume()
         await task
+
+    asyncio.run(story())
+
+    studio.arrived()
+
+
+def test_it_gives_signs_of_life_while_nothing_moves(monkeypatch):
+    """Another machine takes over what was silent for long."""
+    monkeypatch.setattr(engine, "BEAT", 0.001)
+    studio = Studio()
+
+    async def story():
+        upload, beats = studio.upload(), asyncio.Queue()
+        upload.journal.beat = beats.put_nowait
+
+        def forget():
+            while not beats.empty():
+                beats.get_nowait()
+
+        async def still_beating():
+            forget()
+            for _ in range(3):
+                await beats.get()
+
+        async def hook(request):
+            if request.url.endswith("/complete"):
+                await still_beating()
+
+        studio.hook = hook
+        task = asyncio.create_task(upload.run())
+        upload.pause()
+        async with asyncio.timeout(10):
+            await still_beating()
+            assert upload.progress.state is State.PAUSED
+            upload.resume()
+            await task
+        forget()
+        await asyncio.sleep(0.01)  # a beat that was still to come would come first
+        assert beats.empty()
 
     asyncio.run(story())
 

@@ -61,6 +61,7 @@ from .telling import Hourglass, Telling, log
 T = TypeVar("T")
 
 TICK = 0.1  # seconds between two readings of the bytes in flight
+BEAT = 1.0  # seconds between two signs of life: one that is paused for hours lives, too
 SENSELESS = 3  # how often a verb is run whose answers make no sense
 CONFIRMING = 3600.0  # seconds a provider may take to confirm what it was given
 _DICE = random.Random()  # one for all: each weighs 2.5 kB, and a batch has thousands
@@ -187,6 +188,13 @@ class Upload:
         Raises the first real cause of a failure.
         """
         bandwidth.sender.set(self)  # what its tasks send counts as one
+        self._beat()
+        try:
+            return await self._to_its_end()
+        finally:
+            self._next_beat.cancel()
+
+    async def _to_its_end(self) -> Result:
         try:
             await self._preflight()
             there = None if self.known is None else await self.known(self)
@@ -569,6 +577,11 @@ class Upload:
 
     # telling
 
+    def _beat(self) -> None:
+        """Let other processes know that this one lives, now and from now on."""
+        self.journal.beat(f"{self.progress.percent} %")
+        self._next_beat = asyncio.get_running_loop().call_later(BEAT, self._beat)
+
     def _count(self, number: int, size: int) -> None:
         if number in self._flight:
             self._moved += max(0, size - self._flight[number])
@@ -622,7 +635,6 @@ class Upload:
             if self._flight != told:
                 told = dict(self._flight)
                 self.tell(PartSent(told))
-                self.journal.beat(f"{self.progress.percent} %")
 
 
 async def _undisturbed(work: Coroutine[Any, Any, T]) -> T:
