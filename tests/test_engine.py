@@ -902,6 +902,34 @@ def test_a_source_that_changes_is_never_completed(looks):
     assert not [request for request in studio.sent if request.url.endswith("/complete")]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("of", [bytearray, lambda data: memoryview(bytearray(data)).toreadonly()])
+def test_memory_that_is_written_to_meanwhile_is_never_completed(kind, of):
+    studio, data = Studio(kind), of(DATA)
+    upload = studio.upload(data, jobs=1)
+    memory = data if isinstance(data, bytearray) else data.obj
+
+    def write(event, progress):
+        if isinstance(event, PartDone) and progress.parts_done == 3:
+            memory[5] ^= 1  # of a part that is there already
+            memory[-5] ^= 1
+
+    upload.listeners.append(write)
+    with pytest.raises(SourceChanged, match=r"file\.mp4 was written to.*give a copy"):
+        asyncio.run(upload.run())
+
+    assert not studio.told(Completed)
+    assert not studio.lines.data
+
+
+def test_memory_that_nobody_wrote_to_arrives():
+    studio = Studio()
+
+    studio.run(bytearray(DATA))
+
+    studio.arrived()
+
+
 # errors
 
 

@@ -239,7 +239,7 @@ class PathSource:
 
 
 class MemorySource:
-    """Bytes in memory. They are not copied, so they must not be changed meanwhile."""
+    """Bytes in memory. They are not copied: what can be written to is looked at again."""
 
     in_order = False
     spelled = ""
@@ -267,7 +267,17 @@ class MemorySource:
         return block
 
     def verify(self) -> None:
-        """Nothing can be checked cheaply; the parts' own checksums tell."""
+        """Nothing can be checked cheaply; ``confirm`` does."""
+
+    async def confirm(self) -> None:
+        """Raise ``SourceChanged`` when memory that can be written to was."""
+        if isinstance(self._view.obj, bytes):
+            return
+        digest = await asyncio.to_thread(hashlib.sha256, self._view)
+        if f"sha256:{digest.hexdigest()}" != self.info.fingerprint:
+            raise SourceChanged(
+                f"{self.info.name} was written to during the upload; give a copy, bytes(…)"
+            )
 
     def close(self) -> None:
         """Let go of the memory."""
