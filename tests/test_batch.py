@@ -298,12 +298,13 @@ def test_a_dry_run_plans_every_file(folder: Path) -> None:
 
 
 @pytest.fixture
-def stuck(tmp_path: Path, oss: World) -> Batch:
+def stuck(tmp_path: Path, oss: World, monkeypatch: pytest.MonkeyPatch) -> Batch:
     """Three files of which the first two hang at their second part."""
+    monkeypatch.setenv("CHUNKUP_STATE", str(tmp_path / "state"))
     for number in range(3):
         (tmp_path / f"{number}.bin").write_bytes(random_bytes(seed=number))
     oss.strike(Rule("stall", method="PUT", path="partNumber=2", times=0))
-    return send(oss, [str(tmp_path / "?.bin")], state=tmp_path / "state")
+    return send(oss, [str(tmp_path / "?.bin")], state="default")
 
 
 async def begun(batch: Batch, number: int = 2) -> None:

@@ -203,6 +203,27 @@ def test_a_full_disk_costs_the_resume_and_not_the_upload(place, tmp_path, monkey
     assert "No space left" in warnings[0]
 
 
+@pytest.mark.parametrize("room", [0, 900, 1200, 1400])
+def test_of_a_full_disk_no_more_is_called_kept_than_it_holds(tmp_path, monkeypatch, room):
+    state, path = tmp_path / "state", tmp_path / "file.bin"
+    monkeypatch.setenv("CHUNKUP_STATE", str(state))
+    data = random_bytes(6 * PART)
+    path.write_bytes(data)
+    with closing(world("openai")) as place:  # which lists no parts: the journal has to know
+        FullDisk.room = room
+        with monkeypatch.context() as patched:
+            patched.setattr("chunkup_jupyter.journal.lines.System", FullDisk)
+            job = stopped(place, path, state, after=5)
+
+        said, kept = str(job.interrupted()), job.kept
+        again = place.start(path, state=state).result(30)
+
+        place.arrived(data)
+        assert again.reused == kept < 5
+        assert "nothing is kept on disk" in said or f"{kept} of 6 parts are kept" in said
+        assert bool(job.line) is ("%chunkup" in said) is (f"{kept} of 6 parts" in said)
+
+
 def test_a_state_folder_that_cannot_be_made_costs_the_resume_and_not_the_upload(place, tmp_path):
     (tmp_path / "file").write_text("in the way")
     data = random_bytes()

@@ -48,6 +48,13 @@ def place():
         yield made
 
 
+@pytest.fixture
+def state(tmp_path, monkeypatch):
+    """Where journals are by default, so that a line finds them."""
+    monkeypatch.setenv("CHUNKUP_STATE", str(tmp_path / "state"))
+    return "default"
+
+
 def hanging(place, after: int = 3, **options):
     """Return a job that has sent so many parts and waits for the next one's answer."""
     there = threading.Event()
@@ -128,11 +135,11 @@ def test_waiting_on_the_background_thread_is_refused(place):
     assert job.settle(10)
 
 
-def test_an_error_is_raised_to_whoever_waits_and_says_how_to_go_on(place, tmp_path):
+def test_an_error_is_raised_to_whoever_waits_and_says_how_to_go_on(place, tmp_path, state):
     path = tmp_path / "my file.bin"
     path.write_bytes(random_bytes())
     place.strike(Rule("status", **place.part, status=403, times=0))
-    job = place.start(path)
+    job = place.start(path, state=state)
 
     with pytest.raises(errors.AuthError) as caught:
         job.result(30)
@@ -146,10 +153,10 @@ def test_an_error_is_raised_to_whoever_waits_and_says_how_to_go_on(place, tmp_pa
 # stopping
 
 
-def test_an_interrupt_stops_it_within_two_seconds_and_it_goes_on_later(tmp_path, place):
+def test_an_interrupt_stops_it_within_two_seconds_and_it_goes_on_later(tmp_path, place, state):
     path = tmp_path / "file.bin"
     path.write_bytes(random_bytes(8 * PART))
-    job = hanging(place, source=path, state=tmp_path / "state")
+    job = hanging(place, source=path, state=state)
     threading.Timer(0.2, lambda: signal.raise_signal(signal.SIGINT)).start()
     began = time.monotonic()
 
@@ -165,11 +172,11 @@ def test_an_interrupt_stops_it_within_two_seconds_and_it_goes_on_later(tmp_path,
     place.arrived(random_bytes(8 * PART))
 
 
-def test_a_second_interrupt_ends_only_the_waiting(place, tmp_path, monkeypatch):
+def test_a_second_interrupt_ends_only_the_waiting(place, tmp_path, state, monkeypatch):
     """Whoever is impatient is told the same, and can go on just as well."""
     path = tmp_path / "file.bin"
     path.write_bytes(random_bytes(8 * PART))
-    job = hanging(place, source=path, state=tmp_path / "state")
+    job = hanging(place, source=path, state=state)
     waits = []
 
     def impatient(timeout):
@@ -185,7 +192,41 @@ def test_a_second_interrupt_ends_only_the_waiting(place, tmp_path, monkeypatch):
     assert job.settle(2)
     assert job.state is State.STOPPED
     place.strike()
-    assert place.start(path, state=tmp_path / "state").result(30).reused == 3
+    assert place.start(path, state=state).result(30).reused == 3
+
+
+def test_where_no_line_goes_on_none_is_named(place, tmp_path):
+    """It would look for the journal where it is not, and begin at the first byte."""
+    path = tmp_path / "file.bin"
+    path.write_bytes(random_bytes(8 * PART))
+    job = hanging(place, source=path, state=tmp_path / "my own")
+    job.stop()
+
+    with pytest.raises(errors.UploadInterrupted) as caught:
+        job.result(10)
+
+    text = "3 of 8 parts are kept. To go on, make the same call again"
+    assert str(caught.value) == f"stopped at 37 %; {text}"
+    assert (job.line, job.kept) == ("", 3)
+    place.strike()
+    assert place.start(path, state=tmp_path / "my own").result(30).reused == 3
+
+
+@pytest.mark.parametrize("folder", [None, "in the way/state"])
+def test_what_is_kept_nowhere_is_not_called_kept(place, tmp_path, folder, monkeypatch):
+    (tmp_path / "in the way").write_text("")
+    path = tmp_path / "file.bin"
+    path.write_bytes(random_bytes(8 * PART))
+    if folder:
+        monkeypatch.setenv("CHUNKUP_STATE", str(tmp_path / folder))
+    job = hanging(place, source=path, state=folder and "default")
+    job.stop()
+
+    with pytest.raises(errors.UploadInterrupted) as caught:
+        job.result(10)
+
+    assert str(caught.value) == "stopped at 37 %; nothing is kept on disk"
+    assert (job.line, job.kept) == ("", 0)
 
 
 def test_without_a_journal_the_same_job_goes_on_where_it_stopped(place):
@@ -206,7 +247,10 @@ def test_a_name_that_no_line_can_hold_is_in_none(place, tmp_path, name):
     job = hanging(place, source=tmp_path / name, state=tmp_path / "state")
     job.stop()
 
-    with pytest.raises(errors.UploadInterrupted, match=r"3 of 8 parts are kept$"):
+    with pytest.raises(
+        errors.UploadInterrupted,
+        match=r"3 of 8 parts are kept. To go on, make the same call again$",
+    ):
         job.result(10)
     assert job.line == ""
     place.strike()

@@ -400,6 +400,32 @@ def test_what_was_thrown_away_is_not_called_kept(error: Exception) -> None:
     assert "Kept" in trouble.screen(HELD_BACK, job)
 
 
+def test_what_is_on_no_disk_is_not_called_kept() -> None:
+    """Without a journal the same line would begin at the first byte."""
+    job = a_job()
+    job.kept, job.line, job.progress = 0, "", after(Stopped(), start=midway())
+    failed = after(Failed(HELD_BACK), start=midway())
+
+    line = trouble.interrupted(job)
+    screen = trouble.screen(HELD_BACK, job)
+    html = Tags(cards.ended_html(job, failed, None)).text
+
+    assert line == "Stopped: train.jsonl, nothing kept on disk"
+    for text in (screen, html, Tags(cards.job_html(job)).text):
+        assert "nothing on disk" in text
+        assert "%chunkup" not in text
+        assert "10 parts (4" not in text
+
+
+def test_what_a_call_goes_on_with_names_no_line() -> None:
+    job = a_job()
+    job.kept, job.line, job.progress = 4, "", after(Stopped(), start=midway())
+
+    line = trouble.interrupted(job)
+
+    assert line == "Stopped: train.jsonl, 4 of 10 parts kept. Go on with the same call"
+
+
 class Results(list[Exception]):
     def __init__(self, failed: dict[str, Exception]) -> None:
         super().__init__(failed.values())

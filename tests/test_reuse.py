@@ -205,12 +205,15 @@ def test_an_object_that_is_replaced_is_named_first(path: Path) -> None:
     oss.close()
 
 
-def test_an_object_that_may_not_be_replaced_ends_it_before_a_byte_is_sent(path: Path) -> None:
+def test_an_object_that_may_not_be_replaced_ends_it_before_a_byte_is_sent(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHUNKUP_STATE", str(path.parent / "state"))
     oss = world("oss")
     oss.start(b"older").result(30)
     before = len(oss.proxy.asked)
 
-    job = oss.start(path, check=True, no_clobber=True)
+    job = oss.start(path, state="default", check=True, no_clobber=True)
     with pytest.raises(InvalidUpload, match=r"exists already .* name another key"):
         job.result(30)
 
@@ -222,14 +225,18 @@ def test_an_object_that_may_not_be_replaced_ends_it_before_a_byte_is_sent(path: 
     oss.close()
 
 
-def test_a_key_that_was_taken_meanwhile_is_not_tried_again(path: Path) -> None:
+def test_a_key_that_was_taken_meanwhile_is_not_tried_again(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CHUNKUP_STATE", str(path.parent / "state"))
     oss = world("oss")
     oss.start(b"older").result(30)
 
-    job = oss.start(path, check=False, no_clobber=True)
+    job = oss.start(path, state="default", check=False, no_clobber=True)
     with pytest.raises(Refused, match="name another key"):
         job.result(30)
 
+    assert job.line
     assert job.line not in str(trouble.rows(job.error, job))
     oss.close()
 

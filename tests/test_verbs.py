@@ -152,6 +152,7 @@ def test_pause_and_resume_and_cancel_a_running_job(oss: Served) -> None:
     assert "cancelled big.bin" in told(f"cancel {job.id}")
 
     assert job.state is State.CANCELLED
+    assert job.kept == 0
     assert oss.sandbox.unfinished() == []
     assert journal.unfinished() == []
     with pytest.raises(InvalidUpload, match="nothing to cancel"):

@@ -247,6 +247,11 @@ class Job(Waited[UploadResult]):
         return self._run.line
 
     @property
+    def kept(self) -> int:
+        """How many finished parts the same call would find on disk, from now on."""
+        return self._run.kept
+
+    @property
     def left(self) -> str:
         """What the provider could not be told to forget, in words; "" when it was told."""
         return self._run.upload.left

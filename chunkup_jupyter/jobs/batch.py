@@ -208,7 +208,7 @@ class Batch(Waited["BatchResult"]):
     def line(self) -> str:
         """The arguments of ``%chunkup`` that go on with what is not there yet; "" for none."""
         left = [item for item in self.items if item.state is not State.COMPLETED]
-        if not left or not self._words:
+        if not left or not self._words or not self._order.by_line:
             return ""
         if 0 < len(left) <= 3 and len(left) < len(self.items):
             spelled = [item.job.line if item.job is not None else "" for item in left]

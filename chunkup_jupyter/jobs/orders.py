@@ -114,8 +114,13 @@ class Order:
         return self.asked.sandbox
 
     @property
+    def by_line(self) -> bool:
+        """Whether a line finds its journal: none can name a folder for it."""
+        return self.state == dataclasses.replace(self.asked, state="default").folder()
+
+    @property
     def listed(self) -> bool:
-        """Whether the verbs find its journal, so that a line can go on with it."""
+        """Whether the verbs find its journal."""
         return self.state == default_folder()
 
     def refresh(self) -> Provider | None:

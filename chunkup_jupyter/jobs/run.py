@@ -13,7 +13,7 @@ from typing import Any
 from ..engine import Options, Upload
 from ..errors import ChunkupError, UploadCancelled, UploadInterrupted
 from ..events import Event, Listener, Progress, Started, State
-from ..journal import Entry, Ledger, MemoryLines, open_journal
+from ..journal import Entry, Ledger, MemoryLines, open_journal, peek
 from ..model import Provider, Result
 from ..transport import Policy
 from ..wire import Client as Wire
@@ -93,10 +93,20 @@ class Run:
     @property
     def line(self) -> str:
         """The arguments of ``%chunkup`` that continue it; "" when there are none."""
-        spelled = self.upload.source.spelled
+        spelled, journal = self.upload.source.spelled, self.upload.journal
+        if not self._order.by_line or not (journal.durable or journal.kept):
+            return ""
         if not spelled.isprintable():  # a line break, say, which no line can hold
             return ""
         return " ".join([shlex.quote(spelled), *words_of(self._order)]) if spelled else ""
+
+    @property
+    def kept(self) -> int:
+        """How many finished parts the same call would find on disk."""
+        journal = self.upload.journal
+        if journal.kept and journal.durable:
+            return self.upload.progress.parts_done
+        return len(peek(self._order.state, journal.key).parts)
 
     def pause(self) -> None:
         """Take no new part. From any thread, as the next two."""
@@ -136,8 +146,8 @@ class Run:
             outcome = self._cancelled() if cancelled else self.interrupted()
         except BaseException as error:
             outcome = error
-            if isinstance(error, ChunkupError) and self.line:
-                error.add_note(f"To go on: %chunkup {self.line}")
+            if isinstance(error, ChunkupError) and (how := self._how_to_go_on()):
+                error.add_note(how)
         try:  # whoever waits finds every socket and file closed
             upload.source.close()
             if self._own is not None:
@@ -152,13 +162,19 @@ class Run:
     def interrupted(self) -> UploadInterrupted:
         """Return the error that a stop ends with."""
         progress = self.upload.progress
-        text = f"stopped at {progress.percent} %; "
-        text += (
-            f"{progress.parts_done} of {progress.parts} parts are kept"
-            if progress.parts
-            else "nothing was sent yet"
-        )
-        return UploadInterrupted(f"{text}. To go on: %chunkup {self.line}" if self.line else text)
+        if not progress.parts:
+            left = "nothing was sent yet"
+        elif self.upload.journal.kept:
+            left = f"{self.kept} of {progress.parts} parts are kept"
+        else:
+            left = "nothing is kept on disk"
+        text = f"stopped at {progress.percent} %; {left}"
+        return UploadInterrupted(". ".join(filter(None, (text, self._how_to_go_on()))))
+
+    def _how_to_go_on(self) -> str:
+        if self.line:
+            return f"To go on: %chunkup {self.line}"
+        return "To go on, make the same call again" if self.upload.journal.kept else ""
 
     def _cancelled(self) -> UploadCancelled:
         left = self.upload.left or "nothing of it is kept"

@@ -141,6 +141,7 @@ class Journal:
         self._flushing = False
         self._broken = False  # nothing is written any more
         self._begun = False  # the first line stands
+        self._failed = False  # the disk did
         self._known = Known(self._source)
         self._load()
 
@@ -148,6 +149,11 @@ class Journal:
     def kept(self) -> bool:
         """Whether another process finds its session on disk, as far as it was ever written."""
         return self._begun and not self._lines.instant
+
+    @property
+    def durable(self) -> bool:
+        """Whether all that was written will be found on disk."""
+        return not self._lines.instant and not self._failed
 
     def replay(self) -> Past:
         """Return what is known: what was read when opening, and what was written since."""
@@ -306,7 +312,7 @@ class Journal:
         )
 
     def _give_up(self, error: OSError) -> None:
-        self._broken = True
+        self._broken = self._failed = True
         self.problem = self.problem or _cannot_write(error, self._begun)
 
     def _settle(self) -> None:

@@ -239,7 +239,7 @@ def _stopped(job: Any, progress: Progress, story: Story | None, brief: bool) -> 
         if progress.state is State.CANCELLED:
             rest = [] if getattr(job, "left", "") else [("Kept", "nothing that could be resumed")]
         elif progress.state is State.STOPPED:
-            left = trouble.kept(progress)
+            left = trouble.kept(progress, job)
             rest = [("Kept", left)] if left else []
             if job.line:
                 rest.append(("Now", f"%chunkup {job.line}"))

@@ -30,7 +30,7 @@ def rows(
     found += _server(error)
     progress = progress or getattr(job, "progress", None)
     discarded = isinstance(error, (errors.SourceChanged, errors.IntegrityError))
-    if progress is not None and not discarded and (text := kept(progress)):
+    if progress is not None and not discarded and (text := kept(progress, job)):
         found.append(("Kept", text))
     if left := getattr(job, "left", ""):
         found.append(("Warning", words.shown(left)))
@@ -118,13 +118,19 @@ def _traces(error: errors.SomeFailed) -> str:
 
 def interrupted(job: Any, *, prompt: str = "%chunkup ", bound: tuple[str, ...] = ()) -> str:
     """Return the one line that an interrupt ends with."""
-    progress = getattr(job, "progress", None)
+    progress, line = getattr(job, "progress", None), getattr(job, "line", "")
     text = f"Stopped: {words.shown(getattr(job, 'name', 'the upload'))}"
     if progress is not None and progress.parts:
-        many = hasattr(job, "items")
-        noun, end = ("file", "arrived") if many else ("part", "kept")
-        text += f", {progress.parts_done:,} of {words.plural(progress.parts, noun)} {end}"
-    text += f". Go on with: {words.command(prompt, getattr(job, 'line', ''))}".rstrip()
+        done, of = progress.parts_done, words.plural(progress.parts, "part")
+        there = getattr(job, "kept", done)
+        if hasattr(job, "items"):
+            text += f", {done:,} of {words.plural(progress.parts, 'file')} arrived"
+        else:
+            text += f", {there:,} of {of} kept" if there or not done else ", nothing kept on disk"
+    if line:
+        text += f". Go on with: {words.command(prompt, line)}"
+    elif getattr(job, "kept", 0):
+        text += ". Go on with the same call"
     return text + _in(bound)
 
 
@@ -133,14 +139,16 @@ def gone(job: Any) -> str:
     return words.shown(getattr(job, "left", "")) or "nothing of it can be resumed"
 
 
-def kept(progress: Progress) -> str:
+def kept(progress: Progress, job: Any = None) -> str:
     """Return what an ended upload leaves behind, as a phrase; "" when there was nothing."""
     if not progress.parts:
         return ""
-    text = (
-        f"{progress.parts_done:,} of {words.plural(progress.parts, 'part')} "
-        f"({units.size(progress.done)})"
-    )
+    there = getattr(job, "kept", progress.parts_done)
+    if not there and progress.parts_done:
+        return "nothing on disk"
+    text = f"{there:,} of {words.plural(progress.parts, 'part')}"
+    if there == progress.parts_done:
+        text += f" ({units.size(progress.done)})"
     if progress.expires_at is not None:
         text += f"; the session closes at {words.when(progress.expires_at)}"
     return text
