@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -55,7 +56,6 @@ def test_a_listener_that_takes_its_time_is_waited_for():
         async def slow(event, progress):
             await gate.wait()
             heard.append(event)
-            raise ValueError("its own affair")
 
         telling = Telling(1, [slow])
         telling.tell(Stopped())
@@ -64,3 +64,34 @@ def test_a_listener_that_takes_its_time_is_waited_for():
 
     asyncio.run(story())
     assert heard == [Stopped()]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_an_async_listener_that_raises_is_dropped_and_said_once(caplog, at_once):
+    calls, complaints = [], []
+
+    async def broken(event, progress):
+        calls.append(event)
+        await asyncio.sleep(0)
+        raise ValueError("a broken view")
+
+    async def story():
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda loop, context: complaints.append(context))
+        telling = Telling(1, [broken])
+        for number in range(3):
+            telling.tell(Waiting(str(number)))
+            if not at_once:
+                await telling.heard()
+        await telling.heard()
+        assert telling.listeners == []
+        await telling.heard()
+
+    asyncio.run(story())
+    gc.collect()
+
+    assert len(calls) == (3 if at_once else 1)
+    assert complaints == []
+    (record,) = caplog.records
+    assert record.message == "a progress listener failed and was dropped"
+    assert "a broken view" in str(record.exc_info[1])

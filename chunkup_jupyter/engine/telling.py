@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from contextlib import suppress
+from functools import partial
+from typing import Any
 
 from ..events import Event, Listener, Progress
 from ..units import rate as rate_text
@@ -26,7 +27,7 @@ class Telling:
     def __init__(self, total: int, listeners: list[Listener]) -> None:
         self.progress = Progress(total=total)
         self.listeners = listeners
-        self._busy: list[asyncio.Future[None]] = []
+        self._busy: set[asyncio.Future[Any]] = set()
 
     def tell(self, event: Event) -> None:
         """Let everybody know; nothing is told after the end."""
@@ -37,16 +38,25 @@ class Telling:
             try:
                 answer = listener(event, self.progress)
                 if inspect.isawaitable(answer):
-                    self._busy = [busy for busy in self._busy if not busy.done()]
-                    self._busy.append(asyncio.ensure_future(answer))
-            except Exception:
-                log.exception("a progress listener failed and was dropped")
-                with suppress(ValueError):
-                    self.listeners.remove(listener)
+                    busy = asyncio.ensure_future(answer)
+                    self._busy.add(busy)
+                    busy.add_done_callback(partial(self._answered, listener))
+            except Exception as error:
+                self._drop(listener, error)
 
     async def heard(self) -> None:
-        """Wait for the listeners that are still at it; what they raise is theirs."""
+        """Wait for the listeners that are still at it."""
         await asyncio.gather(*self._busy, return_exceptions=True)
+
+    def _answered(self, listener: Listener, busy: asyncio.Future[Any]) -> None:
+        self._busy.discard(busy)
+        if not busy.cancelled() and (error := busy.exception()) is not None:
+            self._drop(listener, error)
+
+    def _drop(self, listener: Listener, error: BaseException) -> None:
+        if listener in self.listeners:  # of a slow one several answers may fail
+            self.listeners.remove(listener)
+            log.error("a progress listener failed and was dropped", exc_info=error)
 
 
 class Hourglass:

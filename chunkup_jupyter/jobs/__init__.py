@@ -71,7 +71,9 @@ def start(
     that returns them, asked again when they expire; ``key_env`` names an environment
     variable. ``reuse`` sends nothing when history knows these bytes there and the provider
     confirms it. ``state`` is the journal's folder, None for no journal; ``policy`` says how
-    stubborn to be when the network fails. Other keywords are the provider's own fields.
+    stubborn to be when the network fails. Each of ``listeners`` is called as ``subscribe``
+    says: it must return at once, an async one may take its time. Other keywords are the
+    provider's own fields.
 
     Raises:
         InvalidUpload: it cannot work as asked; nothing was sent.
@@ -283,7 +285,11 @@ class Job(Waited[UploadResult]):
     # steering it
 
     def subscribe(self, listener: Listener) -> Callable[[], None]:
-        """Call ``listener(event, progress)`` on the background thread; return its end."""
+        """Call ``listener(event, progress)`` on the background thread; return its end.
+
+        It must return at once: all uploads wait for it. An async one may take its time.
+        One that raises is dropped.
+        """
         with self._lock:
             self._listeners.append(listener)
             self._run.upload.listeners.append(listener)
