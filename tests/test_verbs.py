@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -243,6 +245,42 @@ def test_clean_aborts_what_is_old_and_only_that(
 
     assert journal.unfinished() == []
     assert oss.sandbox.unfinished() == []
+
+
+def asked_for(target: str) -> journal.Unfinished:
+    """Return an upload whose process died while the provider opened its session."""
+    key = journal.Key(target, "", "path:/big.bin")
+    one = journal.open_journal(journal.default_folder(), key, source={"name": "big.bin"})
+    asyncio.run(one.write(journal.Creating()))
+    one.close()
+    (found,) = journal.unfinished()
+    return found
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [
+        (
+            "oss://bucket/a key",
+            r"OSS may have opened .* lost: `orphans 'oss://bucket/a key'` shows",
+        ),
+        ("openai:user_data", r"OpenAI may have opened a session whose answer was lost$"),
+    ],
+)
+def test_of_a_session_that_was_never_heard_of_nobody_says_it_is_gone(
+    target: str, said: str
+) -> None:
+    asked_for(target)
+    dry = told("clean --older-than 0s --dry-run")
+    cleaned = told("clean --older-than 0s")
+    cancelled = told(f"cancel {asked_for(target).id}")
+
+    for text in (dry, cleaned, cancelled):
+        assert re.search(said, text)
+        assert not re.search(r"gone|would go|nothing of", text)
+    assert "would be forgotten here" in dry
+    assert "  forgotten here" in cleaned
+    assert journal.unfinished() == []
 
 
 def test_clean_takes_what_this_process_stopped(oss: Served) -> None:

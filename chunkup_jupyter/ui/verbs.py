@@ -19,7 +19,7 @@ from ..errors import AlreadyUploading, ChunkupError, InvalidUpload
 from ..events import State
 from ..jobs import by_hand, orders
 from ..journal import Unfinished
-from ..model import Session
+from ..model import Provider, Session
 from . import cards, grammar, options, parsers, words
 from .bars import View
 from .grammar import Line
@@ -227,7 +227,7 @@ def _cancel(line: Line, prompt: str) -> Told:
             raise InvalidUpload(f"{len(live)} uploads are running; say which: `list` has the ids")
     if isinstance(found, Unfinished):
         _abort(found, line)
-        return _cancelled(found)
+        return _cancelled(found, _maybe_left(found))
     if found.state in (State.COMPLETED, State.CANCELLED):
         raise InvalidUpload(f"{found.name} is {found.state.value}; there is nothing to cancel")
     found.cancel()
@@ -320,7 +320,20 @@ def _try(one: Unfinished, line: Line) -> str:
             _abort(one, line)
     except ChunkupError as error:
         return words.shown(error, 120)
+    if left := _maybe_left(one):
+        return f"{'would be forgotten' if line.dry_run else 'forgotten'} here; {left}"
     return _gone(kind, one.expires_at, line)
+
+
+def _maybe_left(one: Unfinished) -> str:
+    """Return what to say of a session that was asked for and never heard of, "" if none was."""
+    if one.session is not None or not one.creating:
+        return ""
+    kind = providers.load(one.target)
+    text = f"{kind.title} may have opened a session whose answer was lost"
+    if kind.list_open is Provider.list_open:  # it has no list
+        return text
+    return f"{text}: `orphans {shlex.quote(one.target)}` shows it"
 
 
 def _abort(one: Unfinished, line: Line) -> None:
