@@ -423,7 +423,7 @@ def test_a_script_that_ends_does_not_hang_for_an_upload():
 def test_a_forked_child_neither_waits_for_its_parent_nor_disturbs_it():
     done, _ = run(
         """
-import os, time, warnings
+import asyncio, os, time, warnings
 warnings.simplefilter("ignore")
 from chunkup_jupyter import errors
 time.sleep(0.5)
@@ -433,7 +433,7 @@ if child == 0:
         job.result(10)
     except errors.ChunkupError as error:
         print("child:", error, jobs.list_jobs(), flush=True)
-    assert jobs.background.submit(jobs.asyncio.sleep(0, 5)).result(5) == 5
+    assert jobs.background.submit(asyncio.sleep(0, 5)).result(5) == 5
     os._exit(0)
 os.waitpid(child, 0)
 place.strike()

@@ -498,7 +498,7 @@ def test_the_clip_beside_the_notebooks_is_a_film_that_twelvelabs_takes() -> None
     assert min(film.width or 0, film.height or 0) >= 360
     assert report.warnings == ()
     named = [path.stem for path in folder.glob("*.ipynb") if "assets/clip.mp4" in path.read_text()]
-    assert sorted(named) == ["01_quickstart", "04_twelvelabs"]
+    assert {"01_quickstart", "04_twelvelabs"} <= set(named)
 
 
 @pytest.mark.skipif(not shutil.which("ffmpeg"), reason="needs ffmpeg")
