@@ -337,8 +337,8 @@ class Progress:
 
 Listener = Callable[[Event, Progress], Any]
 """Told of every event, on the upload's event loop (the background thread's, or with
-``nested`` the caller's); one that raises is dropped. One that returns an awaitable is
-awaited before the upload ends."""
+``nested`` the caller's); one that raises is dropped. One that returns an awaitable has a
+second more when the upload is over, before whoever waits for it goes on."""
 
 
 class Meter:

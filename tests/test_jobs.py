@@ -135,6 +135,33 @@ def test_waiting_on_the_background_thread_is_refused(place):
     assert job.settle(10)
 
 
+def test_an_async_listener_has_heard_the_end_before_the_result_is_there(place):
+    heard = []
+
+    async def note(event, progress):
+        await asyncio.sleep(0.05)
+        heard.append(type(event).__name__)
+
+    place.start(random_bytes(), listeners=[note]).result(30)
+
+    assert heard[-1] == "Completed"
+
+
+def test_a_listener_that_waits_for_its_own_upload_holds_it_up_no_longer_than_said(
+    place, monkeypatch
+):
+    monkeypatch.setattr("chunkup_jupyter.jobs.run._LISTENING", 0.05)
+    jobs_ = []
+
+    async def wait(event, progress):
+        if type(event).__name__ == "Completed":
+            await jobs_[0].ended()
+
+    jobs_.append(place.start(random_bytes(), listeners=[wait]))
+
+    assert jobs_[0].result(30).size == SIZE
+
+
 def test_an_error_is_raised_to_whoever_waits_and_says_how_to_go_on(place, tmp_path, state):
     path = tmp_path / "my file.bin"
     path.write_bytes(random_bytes())

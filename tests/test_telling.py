@@ -60,7 +60,7 @@ def test_a_listener_that_takes_its_time_is_waited_for():
         telling = Telling(1, [slow])
         telling.tell(Stopped())
         asyncio.get_running_loop().call_soon(gate.set)
-        await telling.heard()
+        await telling.heard(20)
 
     asyncio.run(story())
     assert heard == [Stopped()]
@@ -82,10 +82,10 @@ def test_an_async_listener_that_raises_is_dropped_and_said_once(caplog, at_once)
         for number in range(3):
             telling.tell(Waiting(str(number)))
             if not at_once:
-                await telling.heard()
-        await telling.heard()
+                await telling.heard(20)
+        await telling.heard(20)
         assert telling.listeners == []
-        await telling.heard()
+        await telling.heard(20)
 
     asyncio.run(story())
     gc.collect()

@@ -232,9 +232,9 @@ class Upload:
         self.tell(Failed(failure))
         raise failure from failure.__cause__
 
-    async def listened(self) -> None:
-        """Wait for the listeners that are still at it."""
-        await self._telling.heard()
+    async def listened(self, within: float) -> None:
+        """Wait for the listeners that are still at it, ``within`` seconds at most."""
+        await self._telling.heard(within)
 
     @property
     def checksum(self) -> str:

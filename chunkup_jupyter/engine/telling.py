@@ -44,9 +44,10 @@ class Telling:
             except Exception as error:
                 self._drop(listener, error)
 
-    async def heard(self) -> None:
-        """Wait for the listeners that are still at it."""
-        await asyncio.gather(*self._busy, return_exceptions=True)
+    async def heard(self, within: float) -> None:
+        """Wait for the listeners that are still at it, ``within`` seconds at most."""
+        if self._busy:
+            await asyncio.wait(self._busy, timeout=within)
 
     def _answered(self, listener: Listener, busy: asyncio.Future[Any]) -> None:
         self._busy.discard(busy)

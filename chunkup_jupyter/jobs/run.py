@@ -23,6 +23,8 @@ from .by_hand import perform
 from .orders import Order, key_of, open_for, plan_for, terms_of, words_of
 from .results import UploadResult
 
+_LISTENING = 1.0  # seconds that async listeners have when the upload is over
+
 
 class Run:
     """One run: of an upload that is stopped and resumed, there are several.
@@ -152,6 +154,7 @@ class Run:
             upload.source.close()
             if self._own is not None:
                 await self._own.close()
+            await upload.listened(_LISTENING)
         finally:
             self._task = self._own = None  # a batch remembers thousands
             if isinstance(outcome, UploadResult):
