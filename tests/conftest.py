@@ -1,5 +1,6 @@
 """What holds for all tests."""
 
+import os
 import signal
 
 from hypothesis import settings
@@ -7,6 +8,9 @@ from hypothesis import settings
 # No test asserts a speed, and hypothesis' deadline would be one.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
+
+# IPython warns where another environment is activated than the one it runs in.
+os.environ.pop("VIRTUAL_ENV", None)
 
 # A shell's background job ignores interrupts, which some tests send to themselves.
 signal.signal(signal.SIGINT, signal.default_int_handler)
