@@ -833,7 +833,7 @@ def test_a_terminal_completes_an_option_and_shows_a_bar(folder: Path) -> None:
         terminal.type("%load_ext chunkup_jupyter\r")
         terminal.until(r"In \[2\]: ")
 
-        terminal.type("%chunkup big.bin oss://bucket/key --sand")
+        terminal.type("%chunkup big.bin oss://bucket/key --bwlimit 4M --sand")
         terminal.until("--sand")
         terminal.type("\t")
         terminal.until("box")
@@ -842,7 +842,7 @@ def test_a_terminal_completes_an_option_and_shows_a_bar(folder: Path) -> None:
         terminal.type("exit\r")
         assert terminal.process.wait(60) == 0
 
-    assert "%chunkup big.bin oss://bucket/key --sandbox" in shown
+    assert "oss://bucket/key --bwlimit 4M --sandbox" in shown
     assert re.search(r"\rUploading +\d+%\|", shown)
     assert re.search(r"\rComplete +100%\|█+\| 3.15M/3.15M .* 1 of 1 part", shown)
     assert re.search(r"\n\[sandbox\] ✓ big\.bin → oss://bucket/key · 3\.15 MB", shown)
