@@ -1,6 +1,6 @@
 """Our uploader and its peers, measured against a sink on this machine.
 
-    python -m tests.benchmarks            # about ten minutes; the table of goals
+    python -m tests.benchmarks            # about twelve minutes; the table of goals
     python -m tests.benchmarks --quick    # less than three, with smaller files
 
 Linux with two cores, nginx, and ``chunkup-jupyter[bench]``. The client has a core of its
